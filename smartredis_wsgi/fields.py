@@ -1,0 +1,184 @@
+"""A dict that can say what changed since it was loaded. Pure: no Redis, no clock.
+
+Values are decoded when they are first read. A field *changed* if its bytes did: a nested
+change is noticed without a flag, an assignment of an equal value is none, and a field
+that was never read is never encoded again.
+
+What a request does to a field is one of three: it sets it, deletes it, or adds to it.
+An addition stays one (the server adds), until something is assigned over it.
+"""
+
+import math
+from collections.abc import Iterator, Mapping, MutableMapping
+from typing import Any, NamedTuple
+
+from .codec import Codec
+from .errors import EncodeError
+
+Number = int | float
+
+
+class Changes(NamedTuple):
+    """What a commit carries; empty (false) if nothing changed."""
+
+    sets: Mapping[str, bytes]
+    deletions: frozenset[str]
+    additions: Mapping[str, Number]
+
+    def __bool__(self) -> bool:
+        return bool(self.sets or self.deletions or self.additions)
+
+
+class Fields(MutableMapping[str, Any]):
+    """The fields of one session: the bytes as stored, and what was made of them.
+
+    A name is in at most one of assigned, deleted and added.
+    """
+
+    def __init__(self, codec: Codec, stored: Mapping[str, bytes] | None = None) -> None:
+        self._codec = codec
+        self._stored = dict(stored or {})
+        self._read: dict[str, Any] = {}  # decoded; the application may change it inside
+        self._assigned: dict[str, Any] = {}
+        self._deleted: set[str] = set()
+        self._added: dict[str, Number] = {}
+
+    def __getitem__(self, name: str) -> Any:
+        """The value, decoded once.
+
+        Raises:
+            KeyError: There is no such field.
+            ValueError: Its bytes are not of this codec.
+        """
+        if name in self._assigned:
+            return self._assigned[name]
+        if name not in self:
+            raise KeyError(name)
+        if name not in self._added:
+            return self._decoded(name)
+        return self._countable(name) + self._added[name]
+
+    def __setitem__(self, name: str, value: Any) -> None:
+        _check_name(name)
+        self._assigned[name] = value
+        self._deleted.discard(name)
+        self._added.pop(name, None)
+
+    def __delitem__(self, name: str) -> None:
+        if name not in self:
+            raise KeyError(name)
+        self._assigned.pop(name, None)
+        self._added.pop(name, None)
+        if name in self._stored:
+            self._deleted.add(name)
+
+    def __contains__(self, name: object) -> bool:
+        if name in self._assigned or name in self._added:
+            return True
+        return name in self._stored and name not in self._deleted
+
+    def __iter__(self) -> Iterator[str]:
+        names = dict.fromkeys([*self._stored, *self._assigned, *self._added])
+        return iter([name for name in names if name not in self._deleted])
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
+
+    def add(self, name: str, by: Number) -> None:
+        """Add to a number, which is 0 where there is none.
+
+        Raises:
+            EncodeError: What is added, or what is known to be there, is no finite number.
+        """
+        _check_name(name)
+        _check_number(name, by)
+        if name in self._assigned or name in self._deleted:
+            before = self._assigned.get(name, 0)
+            _check_number(name, before)
+            self[name] = before + by
+        else:
+            self._countable(name)
+            self._added[name] = self._added.get(name, 0) + by
+
+    def changes(self) -> Changes:
+        """What has to be written for the store to hold what is here.
+
+        Raises:
+            EncodeError: A value that would not come back as it is; names the field.
+        """
+        sets = {}
+        for name, value in [*self._read.items(), *self._assigned.items()]:
+            encoded = self._encoded(name, value)
+            if name not in self._deleted and self._is_changed(name, encoded):
+                sets[name] = encoded
+        return Changes(sets, frozenset(self._deleted), dict(self._added))
+
+    def revert(self) -> None:
+        """Drop what was changed."""
+        self._read, self._assigned, self._deleted, self._added = {}, {}, set(), {}
+
+    def rebase(self, stored: Mapping[str, bytes]) -> None:
+        """Keep what was changed, on top of what is stored now."""
+        changed = {name: self[name] for name in self.changes().sets}
+        self._stored = dict(stored)
+        self._read = {}
+        self._assigned |= changed
+        self._deleted &= stored.keys()
+
+    def committed(self, changes: Changes, sums: Mapping[str, bytes]) -> None:
+        """The changes are stored; the sums are what the additions came to."""
+        self._read |= self._assigned
+        for name in changes.deletions:
+            del self._stored[name]
+        for name in changes.deletions | sums.keys():
+            self._read.pop(name, None)
+        self._stored |= {**changes.sets, **sums}
+        self._assigned, self._deleted, self._added = {}, set(), {}
+
+    def _decoded(self, name: str) -> Any:
+        if name not in self._read:
+            self._read[name] = self._codec.decode(self._stored[name])
+        return self._read[name]
+
+    def _countable(self, name: str) -> Number:
+        before: Number = self._decoded(name) if name in self._stored else 0
+        _check_number(name, before)
+        return before
+
+    def _encoded(self, name: str, value: Any) -> bytes:
+        try:
+            return self._codec.encode(value)
+        except EncodeError as refused:
+            raise EncodeError(f"field {name!r}: {refused}") from None
+
+    def _is_changed(self, name: str, encoded: bytes) -> bool:
+        stored = self._stored.get(name)
+        return stored is None or (encoded != stored and encoded != self._again(stored))
+
+    def _again(self, stored: bytes) -> bytes | None:
+        """Stored bytes as this codec would write them: what was 1.50 is no change."""
+        try:
+            return self._codec.encode(self._codec.decode(stored))
+        except (ValueError, EncodeError):
+            return None
+
+
+def _check_number(name: str, value: Any) -> None:
+    if type(value) is int or (type(value) is float and math.isfinite(value)):
+        return
+    raise EncodeError(
+        f"field {name!r} is counted in finite numbers, not {_type(value)}"
+    )
+
+
+def _check_name(name: Any) -> None:
+    if not isinstance(name, str):
+        raise EncodeError(f"a field's name is text, not {_type(name)}")
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        raise EncodeError(f"field {name!a}: its name is not valid Unicode") from None
+
+
+def _type(value: Any) -> str:
+    return f"a value of type {type(value).__name__}"

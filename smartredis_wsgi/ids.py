@@ -1,0 +1,41 @@
+"""The id of a session: made here, split here, and turned into a digest here.
+
+An id is a *label*, 16 characters that may be known to everybody, and a *secret* of 256
+bits. The label names the lock and the Cluster slot, so that both outlive a rotation,
+which gives the session another secret. Whatever talks to Redis gets an `Address`, in
+which there are digests only (CVE-2019-16782).
+"""
+
+import hashlib
+import re
+import secrets
+from typing import NamedTuple
+
+_LABEL_SIZE, _SECRET_SIZE = 16, 43
+ID = re.compile(r"[A-Za-z0-9_-]{%d}" % (_LABEL_SIZE + _SECRET_SIZE))
+
+
+class Address(NamedTuple):
+    """Where a session lies.
+
+    Its name, its lock's name and a handle that tells it from others in a log.
+    """
+
+    record: str
+    lock: str
+    handle: str
+
+    @classmethod
+    def of(cls, session_id: str) -> "Address":
+        digest = hashlib.sha256(session_id.encode()).hexdigest()
+        label = hashlib.sha256(session_id[:_LABEL_SIZE].encode()).hexdigest()
+        slot = (
+            f"{{{label[:16]}}}"  # a hash tag: what is in braces picks the Cluster slot
+        )
+        return cls(slot + digest, slot, digest[:8])
+
+
+def new_id(like: str | None = None) -> str:
+    """An id that nobody can guess; like another one, it has the other one's label."""
+    label = like[:_LABEL_SIZE] if like else secrets.token_urlsafe(12)
+    return label + secrets.token_urlsafe(32)

@@ -1,0 +1,214 @@
+"""A lock on N independent masters, held by whoever has most of them (Redlock).
+
+The published algorithm (https://redis.io/docs/latest/develop/clients/patterns/
+distributed-locks/): every master is asked at once for ``SET key token NX PX ms``; the
+lock is held if a quorum of the *configured* N agreed and time is left of the expiry once
+what asking took and a clock drift of 1 % + 2 ms are taken off.
+
+A master that is silent costs min(5 % of the expiry, 50 ms). It may still carry the
+command out later. So the release is sent behind it on the same connection, which is
+closed then: whatever the master reads, it reads the SET first and the release after it.
+"""
+
+import random
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from redis import ConnectionPool
+from redis.backoff import NoBackoff
+from redis.exceptions import RedisError
+from redis.retry import Retry
+
+from ..connect import connector
+from ..errors import ConfigError, LockLost, LockTimeout
+from . import protocol
+
+_EXTEND_SOURCE = b"""
+if redis.call('get', KEYS[1]) ~= ARGV[1] then return 0 end
+return redis.call('pexpire', KEYS[1], ARGV[2])
+"""
+Command = tuple[bytes | str | int, ...]
+
+
+class Redlock:
+    """A strategy on an odd number of independent masters, 3 or more.
+
+    Args:
+        nodes: Their URLs or clients. Only addresses are taken from a client:
+            connections and deadlines are the lock's own.
+        expiry: Life of a lock, in seconds.
+        wait: LockTimeout after so many seconds.
+        retry_time: Longest pause between tries, in seconds.
+
+    Raises:
+        ConfigError: Too few nodes, an even number, or one of them twice. The masters
+            that answer are asked for their run_id once, here.
+    """
+
+    def __init__(
+        self,
+        nodes: Sequence[Any],
+        *,
+        expiry: float = 5.0,
+        wait: float = 10.0,
+        retry_time: float = 0.1,
+    ) -> None:
+        if len(nodes) < 3 or len(nodes) % 2 == 0:
+            raise ConfigError(
+                f"option lock_nodes: {len(nodes)} masters; use an odd number, 3 or more"
+            )
+        self.expiry, self._wait, self._retry_time = expiry, wait, retry_time
+        self._node_seconds = min(0.05 * expiry, 0.05)
+        self._nodes = [_Node(address, self._node_seconds) for address in nodes]
+        self.quorum = len(nodes) // 2 + 1
+        self._check_independent()
+
+    def acquire(self, key: str) -> "RedlockLease":
+        """Take the lock, or wait for it. One round trip to all masters at once.
+
+        Where there is no quorum what was taken is given back at once.
+
+        Raises:
+            LockTimeout: No quorum within `wait`: others hold it, or masters are down.
+        """
+        end = time.monotonic() + self._wait
+        while True:
+            lease = RedlockLease(self, key)
+            if lease.take():
+                return lease
+            pause = random.uniform(0, self._retry_time)
+            if time.monotonic() + pause >= end:
+                raise LockTimeout(
+                    f"no {self.quorum} of {len(self._nodes)} masters gave the lock "
+                    f"within {self._wait:g} s; lock_wait"
+                )
+            time.sleep(pause)
+
+    def ask(self, command: Command, undo: Command | None = None) -> list[Any]:
+        """What each master answers to the command; None where it didn't, or refused.
+
+        Args:
+            undo: Sent behind the command where the answer is missing.
+        """
+        asked = [node.send(command) for node in self._nodes]
+        end = time.monotonic() + self._node_seconds
+        return [
+            node.receive(connection, end, undo)
+            for node, connection in zip(self._nodes, asked, strict=True)
+        ]
+
+    def _check_independent(self) -> None:
+        infos = [str(answer) for answer in self.ask(("INFO", "server")) if answer]
+        runs = [info.partition("run_id:")[2][:40] for info in infos]
+        if len(set(runs)) < len(runs):
+            raise ConfigError(
+                "option lock_nodes: two of them are the same server; "
+                "use masters that are independent"
+            )
+
+
+class RedlockLease:
+    """A lock held on a quorum of masters."""
+
+    def __init__(self, strategy: Redlock, name: str) -> None:
+        self.deadline = 0.0
+        self._strategy = strategy
+        self._token = protocol.new_token()
+        self._keys = protocol.lock_key(name), protocol.signal_key(name)
+
+    def take(self) -> bool:
+        """Ask all masters once; without a quorum, give back what was taken."""
+        expiry_ms = round(self._strategy.expiry * 1000)
+        command = ("SET", self._keys[0], self._token, "NX", "PX", expiry_ms)
+        taken = self._is_agreed(command, self._release_command())
+        if not taken:
+            self.release()
+        return taken
+
+    def release(self) -> None:
+        """Give it back everywhere. One round trip to all masters at once.
+
+        Another's lock is never deleted; a master that is down forgets by itself.
+        """
+        self._strategy.ask(self._release_command())
+
+    def extend(self) -> None:
+        """Hold it for a whole expiry from now. One round trip to all masters at once.
+
+        Raises:
+            LockLost: Fewer than a quorum still had it.
+        """
+        expiry_ms = round(self._strategy.expiry * 1000)
+        lock = self._keys[0]
+        if not self._is_agreed(
+            ("EVAL", _EXTEND_SOURCE, 1, lock, self._token, expiry_ms)
+        ):
+            raise LockLost("the lock was lost on most masters before it was extended")
+
+    def _is_agreed(self, command: Command, undo: Command | None = None) -> bool:
+        """Whether a quorum said yes while there was time left."""
+        begun, expiry = time.monotonic(), self._strategy.expiry
+        votes = sum(bool(answer) for answer in self._strategy.ask(command, undo))
+        deadline = begun + expiry - (0.01 * expiry + 0.002)
+        agreed = votes >= self._strategy.quorum and time.monotonic() < deadline
+        if agreed:
+            self.deadline = deadline
+        return agreed
+
+    def _release_command(self) -> Command:
+        source, signal_ms = protocol.RELEASE_SOURCE, protocol.SIGNAL_MS
+        return "EVAL", source, 2, *self._keys, self._token, signal_ms
+
+
+class _Node:
+    """One master, asked on connections of our own."""
+
+    def __init__(self, address: Any, seconds: float) -> None:
+        given = connector(address, seconds)().connection_pool
+        self._pool = ConnectionPool(
+            connection_class=given.connection_class,
+            **{
+                **given.connection_kwargs,
+                "socket_timeout": seconds,
+                "socket_connect_timeout": seconds,
+                "retry": Retry(NoBackoff(), 0),
+                "retry_on_error": [],
+            },
+        )
+
+    def send(self, command: Command) -> Any:
+        """The connection that the command went out on; None where there is none."""
+        try:
+            connection = self._pool.get_connection()
+        except (RedisError, OSError):
+            return None
+        try:
+            connection.send_command(*command)
+        except (RedisError, OSError):
+            self._give_up(connection, None)
+            return None
+        return connection
+
+    def receive(self, connection: Any, end: float, undo: Command | None) -> Any:
+        if connection is None:
+            return None
+        try:
+            if connection.can_read(max(0.0, end - time.monotonic())):
+                answer = connection.read_response()
+                self._pool.release(connection)
+                return answer
+        except (RedisError, OSError):
+            pass  # as silence: what it did is not known
+        self._give_up(connection, undo)
+        return None
+
+    def _give_up(self, connection: Any, undo: Command | None) -> None:
+        try:
+            if undo and connection.is_connected:
+                connection.send_command(*undo, check_health=False)
+        except (RedisError, OSError):
+            pass
+        finally:
+            connection.disconnect()
+            self._pool.release(connection)

@@ -1,0 +1,171 @@
+"""A lock on one Redis: ``SET key token NX PX ms``, in python-redis-lock's protocol.
+
+A waiter blocks on the lock's signal (BLPOP) and tries again when it comes, or after
+`retry_time` where no signal comes because the holder died. The trial travels with the
+BLPOP. What the holder wants to do first and last may travel with the lock, too: see the
+riders of `acquire` and `release`.
+"""
+
+import random
+import time
+from enum import Enum
+from typing import Any
+
+from ..errors import LockLost, LockTimeout, StoreUnavailable
+from ..wire import Call, Script, Signal, Wire
+from . import protocol
+
+_ACQUIRE = Script.named("acquire")
+_EXTEND = Script.named("extend")
+_RELEASE = Script.of(protocol.RELEASE_SOURCE)
+
+
+class _Outcome(Enum):
+    HELD = b"held"
+    BUSY = b"busy"
+    CROWDED = b"crowded"
+    NOTHING = b"nothing"
+
+
+class SingleNodeLock:
+    """A strategy on one Redis, a plain client, Sentinel's or a Cluster's.
+
+    Args:
+        client: A redis-py client, or a URL.
+        expiry: Life of a lock, in seconds.
+        wait: LockTimeout after so many seconds.
+        retry_time: Longest pause between tries where no signal wakes, in seconds.
+        max_waiters: LockTimeout at once where so many wait already.
+        timeout: Longest wait for an answer, in seconds, where `client` is a URL.
+    """
+
+    def __init__(
+        self,
+        client: Any,
+        *,
+        expiry: float = 5.0,
+        wait: float = 10.0,
+        retry_time: float = 0.1,
+        max_waiters: int | None = None,
+        timeout: float = 1.0,
+    ) -> None:
+        self.wire = client if isinstance(client, Wire) else Wire(client, timeout)
+        self.expiry = expiry
+        self._wait = wait
+        self._retry_time = retry_time
+        self._max_waiters = max_waiters or 0
+
+    def acquire(self, key: str) -> "SingleNodeLease":
+        """Take the lock, or wait for it. One round trip where it is free.
+
+        Each try of a waiter is another one. A lost reply is not repeated: what it may
+        have taken is released, or expires.
+
+        Raises:
+            LockTimeout: It stayed taken for `wait`, or too many wait.
+            StoreUnavailable: Redis does not answer.
+        """
+        lease = self.acquire_with(key)
+        assert lease  # there is no record whose absence could prevent it
+        return lease
+
+    def acquire_with(
+        self, key: str, *riders: Call[Any], record: str | None = None
+    ) -> "SingleNodeLease | None":
+        """As `acquire`; the riders run under the lock, in the same round trip.
+
+        Where one has waited they cost one more: a big answer is not asked for in vain.
+
+        Args:
+            record: No lock is taken, and nothing returned, where this key is no hash.
+                The riders have run then, too.
+        """
+        lease = SingleNodeLease(self, key)
+        try:
+            outcome = self._try(lease, record, self._wait, riders)
+            if outcome is _Outcome.BUSY:
+                outcome = self._wait_for(lease, record)
+                if riders:
+                    self.wire.run(*riders)
+        except StoreUnavailable:
+            lease.release_if_possible()
+            raise
+        return lease if outcome is _Outcome.HELD else None
+
+    def _wait_for(self, lease: "SingleNodeLease", record: str | None) -> _Outcome:
+        end = time.monotonic() + self._wait
+        while (left := end - time.monotonic()) > 0:
+            pause = min(left, self._retry_time * random.uniform(0.5, 1))
+            signal = Signal(protocol.signal_key(lease.name), pause)
+            outcome = self._try(lease, record, left, after=signal)
+            if outcome is not _Outcome.BUSY:
+                return outcome
+        raise LockTimeout(f"the lock stayed taken for {self._wait:g} s; lock_wait")
+
+    def _try(
+        self,
+        lease: "SingleNodeLease",
+        record: str | None,
+        left: float,
+        riders: tuple[Call[Any], ...] = (),
+        after: Signal | None = None,
+    ) -> _Outcome:
+        lock = lease.lock_key
+        expiry_ms, left_ms = round(self.expiry * 1000), max(1, round(left * 1000))
+        call = Call(
+            _ACQUIRE,
+            [lock, protocol.waiters_key(lease.name), record or lock],
+            (lease.token, expiry_ms, self._max_waiters, left_ms),
+            lambda answer: _Outcome(answer[0]),
+        )
+        lease.deadline = time.monotonic() + self.expiry
+        self.wire.run(call, *riders, after=after)
+        if call.result is _Outcome.CROWDED:
+            raise LockTimeout(
+                f"{self._max_waiters} wait for the lock; lock_max_waiters"
+            )
+        return call.result
+
+
+class SingleNodeLease:
+    """A lock held on one Redis."""
+
+    def __init__(self, strategy: SingleNodeLock, name: str) -> None:
+        self.name, self.token = name, protocol.new_token()
+        self.lock_key = protocol.lock_key(name)
+        self.deadline = 0.0
+        self._strategy = strategy
+
+    def release(self, *riders: Call[Any]) -> None:
+        """Give it back, after the riders have run; one round trip for all.
+
+        Another's lock is never deleted. Expired or released before is not an error.
+
+        Raises:
+            StoreUnavailable: Redis does not answer; the lock expires by itself.
+        """
+        keys = [self.lock_key, protocol.signal_key(self.name)]
+        arguments = (self.token, protocol.SIGNAL_MS)
+        call = Call(_RELEASE, keys, arguments, lambda _: None, echoes=False)
+        self._strategy.wire.run(*riders, call)
+
+    def release_if_possible(self) -> None:
+        try:
+            self.release()
+        except StoreUnavailable:
+            return  # it expires
+
+    def extend(self) -> None:
+        """Hold it for a whole expiry from now. One round trip.
+
+        Raises:
+            LockLost: It expired, or is another's.
+            StoreUnavailable: Redis does not answer.
+        """
+        begun, expiry = time.monotonic(), self._strategy.expiry
+        arguments = (self.token, round(expiry * 1000))
+        call = Call(_EXTEND, [self.lock_key], arguments, lambda answer: bool(answer[0]))
+        self._strategy.wire.run(call)
+        if not call.result:
+            raise LockLost("the lock expired before it was extended")
+        self.deadline = begun + expiry

@@ -1,0 +1,249 @@
+"""One session per request: into environ, commit, cookie (WSGI, PEP 3333).
+
+::
+
+    from smartredis_wsgi import SessionMiddleware
+
+    def app(environ, start_response):
+        session = environ["smartredis.session"]
+        session.incr("visits")
+        ...
+
+    app = SessionMiddleware(app, {"url": "redis://localhost:6379/0", "ttl": 1800})
+
+The server hears nothing before the session is stored: the application's start_response is
+kept, and handed on with the cookie, once the commit is done. That is when the application
+returns a list, a tuple or a ``wsgi.file_wrapper``, or else at the first item of its body,
+at its first ``write()``, at the body's end, or in ``close()``. From there on the session
+can only be read, and its lock is free.
+
+An exception and a 5xx status drop the changes. A `StoreUnavailable` or `LockTimeout` that
+arrives here before the headers becomes a 503 with Retry-After; the application is not run
+again. Any other exception is the server's.
+"""
+
+import logging
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any
+
+from .config import Config
+from .cookie import Cookie
+from .errors import LockTimeout, StoreUnavailable
+from .life import Life
+from .session import Session
+from .session_store import SessionStore
+
+_log = logging.getLogger("smartredis_wsgi")
+_SESSIONS = "smartredis_wsgi.sessions"  # in environ: by cookie, what an outer one made
+
+Headers = list[tuple[str, str]]
+StartResponse = Callable[..., Callable[[bytes], object]]
+Application = Callable[[dict[str, Any], StartResponse], Iterable[bytes]]
+
+
+class SessionMiddleware:
+    """Wraps a WSGI application: ``environ["smartredis.session"]`` is its `Session`.
+
+    Args:
+        app: The application.
+        config: Options as a dict, see `Config`; keywords override it.
+
+    Raises:
+        ConfigError: An unknown option, a wrong value or a contradiction.
+    """
+
+    def __init__(
+        self, app: Application, config: Mapping[str, Any] | None = None, **options: Any
+    ) -> None:
+        self.app = app
+        self.config = Config.build(config, **options)
+        self.store = SessionStore(self.config)
+        self.cookie = Cookie(self.config)
+
+    @classmethod
+    def from_settings(
+        cls, app: Application, settings: Mapping[str, Any], prefix: str = "session."
+    ) -> "SessionMiddleware":
+        """As the constructor, from a framework's settings, which may all be strings.
+
+        Settings without the prefix are others'.
+        """
+        return cls(app, Config.section(settings, prefix))
+
+    def __call__(
+        self, environ: dict[str, Any], start_response: StartResponse
+    ) -> Iterable[bytes]:
+        """Run the application with a session. One that is not touched costs nothing."""
+        sessions = environ.setdefault(_SESSIONS, {})
+        outer = sessions.get(self.config.cookie_name)
+        if outer is not None:
+            environ[self.config.environ_key] = outer
+            return self.app(environ, start_response)
+        client_id = self.cookie.find(environ.get("HTTP_COOKIE", ""))
+        life = self.store.begin(client_id, self._frozen(environ["REQUEST_METHOD"]))
+        session = sessions[self.config.cookie_name] = Session(life)
+        environ[self.config.environ_key] = session
+        return _Exchange(self, life, client_id, start_response).run(self.app, environ)
+
+    def _frozen(self, method: str) -> str:
+        methods = self.config.lock_methods
+        if methods is None or method.upper() in methods:
+            return ""
+        return f"{method} may only read the session; lock_methods has others"
+
+    def session_headers(self, life: Life, client_id: str | None) -> Headers:
+        """What the response has to say about the session; nothing if it was not touched.
+
+        The cookie is set if the client should have another id, or should keep its own
+        for longer; it is expired only by the request that destroyed.
+        """
+        if not life.touched:
+            return []
+        headers = [("Vary", "Cookie")]
+        rolling = self.config.cookie_max_age is not None and life.refreshed
+        if life.stored_id and (life.stored_id != client_id or rolling):
+            headers.append(self.cookie.header(life.stored_id))
+        elif life.destroyed and client_id:
+            headers.append(self.cookie.expiring_header())
+        return headers
+
+
+class _Exchange:
+    """One request and its response."""
+
+    def __init__(
+        self,
+        middleware: SessionMiddleware,
+        life: Life,
+        client_id: str | None,
+        start_response: StartResponse,
+    ) -> None:
+        self._middleware = middleware
+        self._life = life
+        self._client_id = client_id
+        self._server_start = start_response
+        self._response: tuple[str, Headers] | None = None  # the application's
+        self._server_write: Callable[[bytes], object] | None = None
+        self._ended = False
+
+    def run(self, app: Application, environ: dict[str, Any]) -> Iterable[bytes]:
+        self._is_head = environ["REQUEST_METHOD"] == "HEAD"
+        try:
+            body = app(environ, self._start_response)
+        except BaseException as error:
+            return [self.fail(error)]
+        wrapper = environ.get("wsgi.file_wrapper")
+        whole = (list, tuple, wrapper) if isinstance(wrapper, type) else (list, tuple)
+        if not isinstance(body, whole):
+            return _Body(self, body)
+        try:
+            self.begin()
+        except BaseException as error:
+            _close(body)
+            return [self.fail(error)]
+        return body
+
+    def begin(self) -> None:
+        """Commit, then start the server's response. A second time: nothing."""
+        if self._server_write is not None:
+            return
+        if self._response is None:
+            raise AssertionError("the application did not call start_response")
+        status, headers = self._response
+        self.end(keep=not status.startswith("5"))
+        self._start_server(status, headers)
+
+    def end(self, keep: bool) -> None:
+        """End the session's life, once."""
+        if not self._ended:
+            self._ended = True
+            self._life.end(keep)
+
+    def fail(self, error: BaseException) -> bytes:
+        """Drop the changes. What the client may try again is a 503, whose body returns.
+
+        Raises:
+            The error, if it is another, or the headers have left.
+        """
+        self.end(keep=False)
+        if self._server_write or not isinstance(error, (StoreUnavailable, LockTimeout)):
+            raise error
+        _log.error("503: %s", error)
+        config = self._middleware.config
+        busy = isinstance(error, LockTimeout)
+        seconds = math.ceil(config.lock_expiry if busy else config.timeout)
+        text = b"" if self._is_head else b"The session is not available; try again.\n"
+        headers = [
+            ("Content-Type", "text/plain; charset=utf-8"),
+            ("Content-Length", str(len(text))),
+            ("Retry-After", str(seconds)),
+            ("Cache-Control", "no-store"),
+        ]
+        self._start_server("503 Service Unavailable", headers)
+        return text
+
+    def close(self) -> None:
+        """The server is done with the body, read or not."""
+        began = self._response is not None
+        self.end(keep=began and not str(self._response[0]).startswith("5"))
+
+    def _start_response(
+        self, status: str, headers: Headers, exc_info: Any = None
+    ) -> Callable[[bytes], object]:
+        if self._server_write is not None and exc_info:
+            return self._server_start(status, headers, exc_info)
+        if self._response is not None and not exc_info:
+            raise AssertionError("start_response is called again, without exc_info")
+        self._response = status, headers
+        return self._write
+
+    def _write(self, item: bytes) -> None:
+        self.begin()
+        assert self._server_write
+        self._server_write(item)
+
+    def _start_server(self, status: str, headers: Headers) -> None:
+        ours = self._middleware.session_headers(self._life, self._client_id)
+        names = {name.lower() for name, _ in headers}
+        has_cookie = any(name == "Set-Cookie" for name, _ in ours)
+        if has_cookie and "cache-control" not in names:
+            ours.append(("Cache-Control", "no-store"))
+        everything = [*headers, *ours] if ours else headers
+        self._server_write = self._server_start(status, everything)
+
+
+class _Body:
+    """A body that arrives bit by bit: the first item commits."""
+
+    def __init__(self, exchange: _Exchange, items: Iterable[bytes]) -> None:
+        self._exchange = exchange
+        self._items = items
+        self._iterator: Iterator[bytes] | None = None
+
+    def __iter__(self) -> Iterator[bytes]:
+        return self
+
+    def __next__(self) -> bytes:
+        try:
+            if self._iterator is None:
+                self._iterator = iter(self._items)
+            item = next(self._iterator, None)
+            self._exchange.begin()
+        except BaseException as error:
+            item = self._exchange.fail(error)
+            self._iterator = iter(())
+        if item is None:
+            raise StopIteration
+        return item
+
+    def close(self) -> None:
+        try:
+            _close(self._items)
+        finally:
+            self._exchange.close()
+
+
+def _close(body: Iterable[bytes]) -> None:
+    if hasattr(body, "close"):
+        body.close()

@@ -1,0 +1,26 @@
+-- Take a lock: python-redis-lock's SET NX, in milliseconds, for a session that is there.
+-- KEYS  1 lock; 2 its waiters; 3 the record that must be a hash, or the lock for no such check
+-- ARGV  1 token; 2 expiry in ms; 3 most waiters, 0 for any number; 4 how long this one
+--       still waits in ms; 5 nonce
+-- Returns {nonce, outcome} where outcome is held (also if the token had it already), busy,
+--   crowded (busy, and so many wait) or nothing (there is no such record).
+local lock, waiters, record = KEYS[1], KEYS[2], KEYS[3]
+local token, expiry, most, nonce = ARGV[1], ARGV[2], tonumber(ARGV[3]), ARGV[5]
+if record ~= lock and redis.call('TYPE', record).ok ~= 'hash' then
+  return {nonce, 'nothing'}
+end
+if redis.call('SET', lock, token, 'NX', 'PX', expiry) or redis.call('GET', lock) == token then
+  if most > 0 then redis.call('ZREM', waiters, token) end
+  return {nonce, 'held'}
+end
+if most > 0 then
+  local time = redis.call('TIME')
+  local now = time[1] * 1000 + math.floor(time[2] / 1000)
+  redis.call('ZREMRANGEBYSCORE', waiters, '-inf', now)
+  if not redis.call('ZSCORE', waiters, token) and redis.call('ZCARD', waiters) >= most then
+    return {nonce, 'crowded'}
+  end
+  redis.call('ZADD', waiters, now + ARGV[4], token)
+  redis.call('PEXPIRE', waiters, ARGV[4] + 1000)
+end
+return {nonce, 'busy'}

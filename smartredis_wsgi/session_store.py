@@ -1,0 +1,94 @@
+"""Sessions without HTTP: for workers, tests and the command line."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from .codec import codec_for
+from .config import Config
+from .ids import ID, Address
+from .life import Engine, Life
+from .locks import LockStrategy, NoLock, Redlock, SingleNodeLock
+from .session import Session
+from .store import Outcome, Records
+from .wire import Wire
+
+
+class SessionStore:
+    """The sessions of one configuration. Threads and forks may share it."""
+
+    def __init__(self, config: Config) -> None:
+        """No round trip, but that a Redlock asks its masters who they are."""
+        self.config = config
+        address = config.client if config.url is None else config.url
+        wire = Wire(address, config.timeout)
+        codec = codec_for(config.codec)
+        lock = _lock_for(config, wire)
+        self._engine = Engine(config, wire, Records(config), codec, lock)
+
+    @classmethod
+    def from_config(
+        cls, config: Mapping[str, Any] | None = None, **options: Any
+    ) -> "SessionStore":
+        """The store that a middleware of the same options has.
+
+        Raises:
+            ConfigError: An unknown option, a wrong value or a contradiction.
+        """
+        return cls(Config.build(config, **options))
+
+    @contextmanager
+    def open(self, session_id: str | None = None) -> Iterator[Session]:
+        """A session for the length of a block, committed at its end.
+
+        An exception drops the changes. An id that is not known, or malformed, is not
+        adopted: the session is empty then and gets a new id if it is written to.
+
+        Args:
+            session_id: As in `Session.id`; None makes a new session.
+        """
+        life = self.begin(session_id)
+        try:
+            yield Session(life)
+        except BaseException:
+            life.end(keep=False)
+            raise
+        life.end(keep=True)
+
+    def begin(self, session_id: str | None, frozen: str = "") -> Life:
+        """The life of a session; whoever calls this has to `end` it. No round trip."""
+        known = session_id if session_id and ID.fullmatch(session_id) else None
+        return Life(self._engine, known, frozen)
+
+    def destroy(self, session_id: str) -> bool:
+        """Destroy a session at once. One round trip; none for a malformed id.
+
+        Returns:
+            Whether it is destroyed now; False where there was none.
+        """
+        if not ID.fullmatch(session_id):
+            return False
+        call = self._engine.records.destroy(Address.of(session_id).record)
+        self._engine.wire.run(call)
+        return call.result is Outcome.DESTROYED
+
+    def lock_name(self, session_id: str) -> str:
+        """What a `redis_lock.Lock` of a worker's own calls this session's lock."""
+        return self._engine.lock_name(Address.of(session_id))
+
+
+def _lock_for(config: Config, wire: Wire) -> LockStrategy:
+    """The strategy that `lock` names, or is."""
+    limits = {
+        "expiry": config.lock_expiry,
+        "wait": config.lock_wait,
+        "retry_time": config.retry_time,
+    }
+    if config.lock == "none":
+        return NoLock()
+    if config.lock == "single":
+        return SingleNodeLock(wire, max_waiters=config.lock_max_waiters, **limits)
+    if config.lock == "redlock":
+        return Redlock(config.lock_nodes, **limits)
+    strategy: LockStrategy = config.lock
+    return strategy
