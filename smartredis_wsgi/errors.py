@@ -6,9 +6,9 @@
      +-- ConfigError      (ValueError)    an option is wrong; raised at construction
      +-- StoreUnavailable (RuntimeError)  Redis did not answer as it should; 503
      +-- LockTimeout      (TimeoutError)  others hold the lock for too long; 503
-     +-- LockLost         (RuntimeError)  the lock was lost while it was held; nothing written
+     +-- LockLost         (RuntimeError)  the lock was lost before the commit
      +-- SessionConflict  (RuntimeError)  another request changed the same fields
-     +-- SessionGone      (LookupError)   destroyed, expired or moved since it was loaded
+     +-- SessionGone      (LookupError)   destroyed, expired or moved in between
      +-- SessionFrozen    (RuntimeError)  too late, or the wrong method, for a write
      +-- EncodeError      (TypeError)     a value that the codec cannot bring back
      +-- SessionTooLarge  (ValueError)    more than max_size; nothing written
@@ -38,7 +38,7 @@ class LockTimeout(SmartRedisError, TimeoutError):
 
 
 class LockLost(SmartRedisError, RuntimeError):
-    """The lock expired, or passed to another, before the commit. Nothing was written."""
+    """The lock expired, or passed to another, in between. Nothing was written."""
 
 
 class SessionConflict(SmartRedisError, RuntimeError):

@@ -1,8 +1,8 @@
 """A dict that can say what changed since it was loaded. Pure: no Redis, no clock.
 
-Values are decoded when they are first read. A field *changed* if its bytes did: a nested
-change is noticed without a flag, an assignment of an equal value is none, and a field
-that was never read is never encoded again.
+Values are decoded when they are first read. A field *changed* if its bytes did: a
+nested change is noticed without a flag, an assignment of an equal value is none, and a
+field that was never read is never encoded again.
 
 What a request does to a field is one of three: it sets it, deletes it, or adds to it.
 An addition stays one (the server adds), until something is assigned over it.
@@ -88,7 +88,7 @@ class Fields(MutableMapping[str, Any]):
         """Add to a number, which is 0 where there is none.
 
         Raises:
-            EncodeError: What is added, or what is known to be there, is no finite number.
+            EncodeError: What is added, or known to be there, is no finite number.
         """
         _check_name(name)
         _check_number(name, by)

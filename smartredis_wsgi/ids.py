@@ -12,7 +12,7 @@ import secrets
 from typing import NamedTuple
 
 _LABEL_SIZE, _SECRET_SIZE = 16, 43
-ID = re.compile(r"[A-Za-z0-9_-]{%d}" % (_LABEL_SIZE + _SECRET_SIZE))
+ID = re.compile(rf"[A-Za-z0-9_-]{{{_LABEL_SIZE + _SECRET_SIZE}}}")
 
 
 class Address(NamedTuple):

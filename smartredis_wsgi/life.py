@@ -275,8 +275,9 @@ class Life:
             last: Release the lease, in the same round trip where that is possible.
 
         Raises:
-            EncodeError, SessionTooLarge, LockLost, StoreUnavailable: Nothing was written.
-            SessionGone: Where `on_gone` says so.
+            EncodeError, SessionTooLarge, LockLost: Nothing was written.
+            SessionGone: The same, where `on_gone` says so.
+            StoreUnavailable: It is not known what was.
         """
         changes = self._fields.changes()
         if self._forgotten or not self._is_due(changes):
@@ -339,7 +340,7 @@ class Life:
             raise self._refusal(call.result)
 
     def _basis(self) -> Basis:
-        """What the commit asks of the record: its incarnation; under a lease the version.
+        """What the commit asks of the record: its incarnation, under a lease its version.
 
         And that nobody else holds the lock now, where the script can see it.
         """
@@ -354,7 +355,7 @@ class Life:
         return Basis(incarnation, version)
 
     def _run(self, call: Call[Any], last: bool) -> None:
-        """Run the call; if it is the last one, release the lease, together if possible."""
+        """Run the call, and with the last one release the lease."""
         lease = self._lease
         if last and self._engine.near_lock and isinstance(lease, SingleNodeLease):
             self._let_go()
@@ -396,7 +397,7 @@ class Life:
     # -- destroy and end -------------------------------------------------------------
 
     def destroy(self) -> None:
-        """Put a tombstone at once, whatever is pending. One round trip, and no lock.
+        """Put a tombstone at once. One round trip, and no lock is waited for.
 
         What follows happens to a new session. Nothing stored: no round trip.
         """
@@ -473,7 +474,7 @@ class Life:
             self._renewal = Renewal(self._lease, engine.config.lock_expiry / 3)
 
     def _release(self) -> None:
-        """Release the lease, if one is held. That it can't be is no failure: it expires."""
+        """Release the lease, if one is held; one that can't be, expires."""
         lease = self._lease
         self._let_go()
         if lease:

@@ -11,15 +11,15 @@
 
     app = SessionMiddleware(app, {"url": "redis://localhost:6379/0", "ttl": 1800})
 
-The server hears nothing before the session is stored: the application's start_response is
-kept, and handed on with the cookie, once the commit is done. That is when the application
-returns a list, a tuple or a ``wsgi.file_wrapper``, or else at the first item of its body,
-at its first ``write()``, at the body's end, or in ``close()``. From there on the session
-can only be read, and its lock is free.
+The server hears nothing before the session is stored: the application's start_response
+is kept, and handed on with the cookie, once the commit is done. That is when the
+application returns a list, a tuple or a ``wsgi.file_wrapper``, or else at the first
+item of its body, at its first ``write()``, at the body's end, or in ``close()``. From
+there on the session can only be read, and its lock is free.
 
-An exception and a 5xx status drop the changes. A `StoreUnavailable` or `LockTimeout` that
-arrives here before the headers becomes a 503 with Retry-After; the application is not run
-again. Any other exception is the server's.
+An exception and a 5xx status drop the changes. A `StoreUnavailable` or `LockTimeout`
+that arrives here before the headers becomes a 503 with Retry-After; the application is
+not run again. Any other exception is the server's.
 """
 
 import logging
@@ -65,10 +65,7 @@ class SessionMiddleware:
     def from_settings(
         cls, app: Application, settings: Mapping[str, Any], prefix: str = "session."
     ) -> "SessionMiddleware":
-        """As the constructor, from a framework's settings, which may all be strings.
-
-        Settings without the prefix are others'.
-        """
+        """As the constructor, from a framework's settings; all may be strings."""
         return cls(app, Config.section(settings, prefix))
 
     def __call__(
@@ -93,7 +90,7 @@ class SessionMiddleware:
         return f"{method} may only read the session; lock_methods has others"
 
     def session_headers(self, life: Life, client_id: str | None) -> Headers:
-        """What the response has to say about the session; nothing if it was not touched.
+        """What the response says about the session; nothing if it was not touched.
 
         The cookie is set if the client should have another id, or should keep its own
         for longer; it is expired only by the request that destroyed.
@@ -185,8 +182,8 @@ class _Exchange:
 
     def close(self) -> None:
         """The server is done with the body, read or not."""
-        began = self._response is not None
-        self.end(keep=began and not str(self._response[0]).startswith("5"))
+        status = self._response[0] if self._response else "500"
+        self.end(keep=not status.startswith("5"))
 
     def _start_response(
         self, status: str, headers: Headers, exc_info: Any = None

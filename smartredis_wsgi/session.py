@@ -13,9 +13,9 @@ class Session(MutableMapping[str, Any]):
     """A lazy dict of one client's values.
 
     Nothing happens in Redis before the first touch. Reading loads once: one round trip.
-    Writing and `incr` load nothing. What changed, also inside a value, is committed when
-    the response begins: one round trip, or none if nothing did. An exception or a 5xx
-    response drops it.
+    Writing and `incr` load nothing. What changed, also inside a value, is committed
+    when the response begins: one round trip, or none if nothing did. An exception or a
+    5xx response drops it.
 
     Values are what the codec brings back as it was, see `codec`; names are text.
 
@@ -97,8 +97,8 @@ class Session(MutableMapping[str, Any]):
     def destroy(self) -> None:
         """Log out: delete it now, not at the commit. One round trip.
 
-        Whatever other requests still do, it does not come back. The object goes on as an
-        empty session, which gets a new id if it is written to.
+        Whatever other requests still do, it does not come back. The object goes on as
+        an empty session, which gets a new id if it is written to.
         """
         self._life.destroy()
 
@@ -108,8 +108,8 @@ class Session(MutableMapping[str, Any]):
     def regenerate_id(self) -> None:
         """Keep the fields under a new id from the commit on, as after a login.
 
-        The old id is dead in the step that makes the new one alive. Of two requests that
-        do this at once one wins, and the other's changes are those of a session gone.
+        The old id is dead in the step that makes the new one alive. Of two requests
+        that do this at once one wins; the other's session is gone.
         """
         self._life.rotate()
 
@@ -127,7 +127,7 @@ class Session(MutableMapping[str, Any]):
         self._life.reload()
 
     def changed(self) -> None:
-        """Commit even if nothing seems to have changed. Nested changes are seen anyway."""
+        """Commit even if nothing changed. Nested changes are seen without this."""
         self._life.force()
 
     def set_ttl(self, ttl: float | str) -> None:
@@ -145,9 +145,9 @@ class Session(MutableMapping[str, Any]):
     def lock(self) -> Iterator["Session"]:
         """Have the session alone: exclusive, fresh, and committed at the block's end.
 
-        What is pending is committed first. An exception drops the block's changes. Where
-        the request has the lock already, it is used. Without a lock strategy the commit
-        notices whoever came in between. Two round trips, beside the lock's own.
+        What is pending is committed first. An exception drops the block's changes.
+        Where the request has the lock already, it is used. Without a lock strategy the
+        commit notices whoever came in between. Two round trips, beside the lock's own.
 
         Raises:
             LockTimeout: Others hold the lock for too long.

@@ -1,15 +1,16 @@
-"""The record in Redis: load, create, update, destroy. Each is one script, one round trip.
+"""The record in Redis: load, create, update, destroy. One script, one round trip each.
 
 A key holds a hash (alive), a string (a tombstone) or nothing::
 
-    nothing --create--> hash --update--> hash --destroy--> 'destroyed' --delete_expiry--> nothing
-                         |  rotation: 'moved' at the old key, the hash at the new one
-                         +--ttl, max_lifetime, eviction--> nothing
+    nothing --create--> hash --destroy--> 'destroyed' --delete_expiry--> nothing
+                        | |
+                        | +--rotation--> 'moved', and the hash at the new key
+                        +--ttl, max_lifetime, eviction--> nothing
 
 Beside the session's fields the hash holds what the scripts need, in names that begin
-with one "@" (a field's own "@" is doubled): @incarnation, @version, @created (ms), @size
-(bytes of names and values), @ttl (ms, from `set_ttl`) and @commits, the nonces of the last
-16 commits, by which a commit that is sent again is recognised.
+with one "@" (a field's own "@" is doubled): @incarnation, @version, @created (ms),
+@size (bytes of names and values), @ttl (ms, from `set_ttl`) and @commits, the nonces of
+the last 16 commits, by which a commit that is sent again is recognised.
 
 The verbs here return a `Call`; a `Wire` runs it, alone or with a lock's.
 """
@@ -64,7 +65,10 @@ class Loaded(NamedTuple):
 
 
 class Committed(NamedTuple):
-    """A commit's outcome; detail: sums of the additions, or the field that is no number."""
+    """A commit's outcome.
+
+    Its detail: what the additions came to, or the field that is no number.
+    """
 
     outcome: Outcome
     version: int

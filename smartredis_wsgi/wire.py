@@ -1,4 +1,4 @@
-"""The seam to Redis: scripts by their digest, batches in one round trip, errors as ours.
+"""The seam to Redis: scripts by digest, batches in one round trip, errors as ours.
 
 Whoever wants something of Redis makes a `Call` and has a `Wire` run it, alone or with
 others: that is how a lock and a load, or a commit and a release, travel together while
@@ -10,7 +10,6 @@ Each call bears a nonce that its script gives back first: an answer that belongs
 another call is seen, costs the connections and is handed to nobody.
 """
 
-import functools
 import hashlib
 import re
 import secrets
@@ -20,7 +19,7 @@ from typing import Any, Generic, NamedTuple, TypeVar
 
 from redis.exceptions import NoScriptError, RedisError, ResponseError
 
-from .connect import connector
+from .connect import client_for
 from .errors import StoreUnavailable
 
 T = TypeVar("T")
@@ -112,13 +111,9 @@ class Wire:
             ConfigError: The address cannot serve.
         """
         self.address = address
-        self._connect = connector(address, timeout)
+        self.client = client_for(address, timeout)
         self._timeout = timeout
         self._known: set[str] = set()
-
-    @functools.cached_property
-    def client(self) -> Any:
-        return self._connect()
 
     def run(self, *calls: Call[Any], after: Signal | None = None) -> None:
         """Run the calls in their order; each holds its result then. One round trip.

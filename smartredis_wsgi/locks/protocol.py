@@ -1,8 +1,8 @@
 """python-redis-lock's protocol: key names, token, and the release that wakes a waiter.
 
-A lock ``name`` is the string ``lock:name``, holding its owner's token. Its release pushes
-to the list ``lock-signal:name``, on which waiters block. The script is the package's own,
-word for word, so that its users and ours exclude and wake each other.
+A lock ``name`` is the string ``lock:name``, holding its owner's token. Its release
+pushes to the list ``lock-signal:name``, on which waiters block. The script is the
+package's own, word for word: its users and ours exclude and wake each other.
 """
 
 import secrets
@@ -29,5 +29,5 @@ def waiters_key(name: str) -> str:
     return f"lock-waiters:{name}"
 
 
-# KEYS 1 lock; 2 signal. ARGV 1 token; 2 life of the signal in ms. Returns 0 if released.
+# KEYS 1 lock; 2 signal. ARGV 1 token; 2 life of the signal in ms. Returns 0 if done.
 RELEASE_SOURCE = bytes(UNLOCK_SCRIPT)

@@ -1,9 +1,9 @@
 """A lock on N independent masters, held by whoever has most of them (Redlock).
 
-The published algorithm (https://redis.io/docs/latest/develop/clients/patterns/
-distributed-locks/): every master is asked at once for ``SET key token NX PX ms``; the
-lock is held if a quorum of the *configured* N agreed and time is left of the expiry once
-what asking took and a clock drift of 1 % + 2 ms are taken off.
+The published algorithm, "Distributed Locks with Redis": every master is asked at once
+for ``SET key token NX PX ms``; the lock is held if a quorum of the *configured* N
+agreed and time is left of the expiry once the time that asking took and a clock drift
+of 1 % + 2 ms are taken off.
 
 A master that is silent costs min(5 % of the expiry, 50 ms). It may still carry the
 command out later. So the release is sent behind it on the same connection, which is
@@ -20,7 +20,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 from redis.retry import Retry
 
-from ..connect import connector
+from ..connect import client_for
 from ..errors import ConfigError, LockLost, LockTimeout
 from . import protocol
 
@@ -165,7 +165,7 @@ class _Node:
     """One master, asked on connections of our own."""
 
     def __init__(self, address: Any, seconds: float) -> None:
-        given = connector(address, seconds)().connection_pool
+        given = client_for(address, seconds).connection_pool
         self._pool = ConnectionPool(
             connection_class=given.connection_class,
             **{
@@ -184,7 +184,7 @@ class _Node:
         except (RedisError, OSError):
             return None
         try:
-            connection.send_command(*command)
+            connection.send_command(*command)  # type: ignore[no-untyped-call]
         except (RedisError, OSError):
             self._give_up(connection, None)
             return None
