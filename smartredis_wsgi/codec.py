@@ -87,8 +87,11 @@ def _is_installed(zone: ZoneInfo) -> bool:
 
 
 def _is_bare(zone: tzinfo) -> bool:
-    # A name is not part of timezone's equality: only its repr tells.
-    return type(zone) is timezone and repr(zone) == repr(timezone(zone.utcoffset(None)))
+    # Only the repr tells of a name; and Python 3.11 reads an offset of less than 1 s as UTC.
+    if type(zone) is not timezone:
+        return False
+    back = time.fromisoformat(time(tzinfo=zone).isoformat())
+    return repr(back.tzinfo) == repr(zone)
 
 
 def _moment(kind: type[datetime] | type[time], text: str) -> datetime | time:

@@ -32,7 +32,8 @@ class Changes(NamedTuple):
 class Fields(MutableMapping[str, Any]):
     """The fields of one session: the bytes as stored, and what was made of them.
 
-    A name is in at most one of assigned, deleted and added.
+    A name is in at most one of assigned, deleted and added, and in read only if none
+    of them has it, or the last.
     """
 
     def __init__(self, codec: Codec, stored: Mapping[str, bytes] | None = None) -> None:
@@ -61,14 +62,15 @@ class Fields(MutableMapping[str, Any]):
     def __setitem__(self, name: str, value: Any) -> None:
         _check_name(name)
         self._assigned[name] = value
+        self._read.pop(name, None)
         self._deleted.discard(name)
         self._added.pop(name, None)
 
     def __delitem__(self, name: str) -> None:
         if name not in self:
             raise KeyError(name)
-        self._assigned.pop(name, None)
-        self._added.pop(name, None)
+        for values in (self._assigned, self._read, self._added):
+            values.pop(name, None)
         if name in self._stored:
             self._deleted.add(name)
 
@@ -106,11 +108,7 @@ class Fields(MutableMapping[str, Any]):
         Raises:
             EncodeError: A value that would not come back as it is; names the field.
         """
-        sets = {}
-        for name, value in [*self._read.items(), *self._assigned.items()]:
-            encoded = self._encoded(name, value)
-            if name not in self._deleted and self._is_changed(name, encoded):
-                sets[name] = encoded
+        sets = {**self._changed(self._read), **self._changed(self._assigned)}
         return Changes(sets, frozenset(self._deleted), dict(self._added))
 
     def revert(self) -> None:
@@ -119,10 +117,9 @@ class Fields(MutableMapping[str, Any]):
 
     def rebase(self, stored: Mapping[str, bytes]) -> None:
         """Keep what was changed, on top of what is stored now."""
-        changed = {name: self[name] for name in self.changes().sets}
-        self._stored = dict(stored)
-        self._read = {}
-        self._assigned |= changed
+        changed = {name: self._read[name] for name in self._changed(self._read)}
+        self._assigned = {**changed, **self._assigned}
+        self._stored, self._read = dict(stored), {}
         self._deleted &= stored.keys()
 
     def committed(self, changes: Changes, sums: Mapping[str, bytes]) -> None:
@@ -145,13 +142,17 @@ class Fields(MutableMapping[str, Any]):
         _check_number(name, before)
         return before
 
+    def _changed(self, values: Mapping[str, Any]) -> dict[str, bytes]:
+        encoded = {name: self._encoded(name, value) for name, value in values.items()}
+        return {name: raw for name, raw in encoded.items() if self._differs(name, raw)}
+
     def _encoded(self, name: str, value: Any) -> bytes:
         try:
             return self._codec.encode(value)
         except EncodeError as refused:
             raise EncodeError(f"field {name!r}: {refused}") from None
 
-    def _is_changed(self, name: str, encoded: bytes) -> bool:
+    def _differs(self, name: str, encoded: bytes) -> bool:
         stored = self._stored.get(name)
         return stored is None or (encoded != stored and encoded != self._again(stored))
 

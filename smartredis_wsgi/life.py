@@ -12,22 +12,19 @@
           |
           commit without a load stays UNREAD; onto nothing it makes a NEW one
 
-Changes are proposals until a commit. With a lock, `lock_scope` says when the lease is
-taken; a load under a lease is *exclusive*, and the commit that follows it asks for the
-version that was loaded: whoever lost the lock in between gets `LockLost`.
+Changes are proposals until a commit. With a lock, `lock_scope` says when it is taken;
+the commit after a load under the lock asks for the version that was loaded: whoever
+lost the lock in between gets `LockLost`.
 """
 
 import logging
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from enum import Enum, auto
-from functools import cached_property
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from . import ids
-from .codec import Codec
-from .config import Config
+from .engine import Engine
 from .errors import (
     EncodeError,
     LockLost,
@@ -38,41 +35,13 @@ from .errors import (
     StoreUnavailable,
 )
 from .fields import Changes, Fields
+from .hold import Hold
 from .ids import Address
-from .locks import Lease, LockStrategy, NoLock, SingleNodeLock
-from .locks.single import SingleNodeLease
-from .locks.strategy import Renewal
-from .store import Basis, Committed, Kind, Loaded, Outcome, Records, size_of
-from .wire import Call, Wire
+from .store import Committed, Kind, Loaded, Outcome, size_of
 
 T = TypeVar("T")
 _log = logging.getLogger("smartredis_wsgi")
 _GONE = (Outcome.ABSENT, Outcome.DESTROYED, Outcome.MOVED, Outcome.GONE)
-
-
-@dataclass(frozen=True)
-class Engine:
-    """What all sessions of one configuration share."""
-
-    config: Config
-    wire: Wire
-    records: Records
-    codec: Codec
-    lock: LockStrategy
-
-    @cached_property
-    def near_lock(self) -> SingleNodeLock | None:
-        """The lock, if it is on the records' own Redis: then they share round trips."""
-        if isinstance(self.lock, SingleNodeLock):
-            return self.lock if self.lock.wire.address == self.wire.address else None
-        return None
-
-    @cached_property
-    def locks_nobody(self) -> bool:
-        return isinstance(self.lock, NoLock)
-
-    def lock_name(self, address: Address) -> str:
-        return self.records.key(address.lock)
 
 
 class Status(Enum):
@@ -96,14 +65,11 @@ class Life:
         """
         self._engine = engine
         self._frozen = frozen
-        self._client_id = client_id
         self._id = client_id or ids.new_id()
         self._status = Status.UNREAD if client_id else Status.NEW
         self._fields = Fields(engine.codec)
         self._loaded = Loaded(Kind.ABSENT)
-        self._lease: Lease | None = None
-        self._renewal: Renewal | None = None
-        self._exclusive = False  # loaded under the lease
+        self._hold = Hold(engine)
         self._next_id: str | None = None  # a rotation is asked for
         self._ttl: float | None = None  # a ttl of its own is asked for
         self._forced = self._forgotten = False
@@ -211,36 +177,27 @@ class Life:
         self.touched = True
         self.revert()
         if self._status is Status.ALIVE:
-            call = self._engine.records.load(self._address.record)
-            self._engine.wire.run(call)
-            self._adopt(call.result, known=True)
+            self._adopt(self._peek(), known=True)
         elif self._status is Status.UNREAD:
             self._load()
 
     def _load(self) -> None:
-        if self._locks_requests():
-            self._adopt(self._load_locked())
-        else:
-            call = self._engine.records.load(self._address.record)
-            self._engine.wire.run(call)
-            self._adopt(call.result)
+        self._adopt(self._load_locked() if self._locks_requests() else self._peek())
+
+    def _peek(self) -> Loaded:
+        call = self._engine.records.load(self._address.record)
+        self._engine.wire.run(call)
+        return call.result
 
     def _load_locked(self) -> Loaded:
-        """A load under a lease. Where there is nothing, no lock is taken.
-
-        A lock of the records' own Redis costs no round trip of its own.
-        """
-        load = self._engine.records.load(self._address.record)
-        if self._engine.near_lock:
-            self._take(load)
-        else:
-            self._engine.wire.run(load)
-            if load.result.kind is Kind.ALIVE:
-                self._take()
-                load = self._engine.records.load(self._address.record)
-                self._engine.wire.run(load)
-        self._exclusive = self._lease is not None
-        return load.result
+        """A load under the lock. An id that nobody knows makes no lock's key."""
+        if self._status is Status.UNREAD and not self._engine.near_lock:
+            found = self._peek()
+            if found.kind is not Kind.ALIVE:
+                return found
+        call = self._engine.records.load(self._address.record)
+        self._hold.take(self._address, call)
+        return call.result
 
     def _adopt(self, loaded: Loaded, known: bool = False) -> None:
         """Take what was loaded; known: it was alive before."""
@@ -258,7 +215,7 @@ class Life:
             self._become_new()
 
     def _become_new(self) -> None:
-        self._release()
+        self._hold.release()
         self._status, self._loaded = Status.NEW, Loaded(Kind.ABSENT)
         self._id, self._next_id, self.is_new = ids.new_id(), None, True
 
@@ -280,19 +237,21 @@ class Life:
             StoreUnavailable: It is not known what was.
         """
         changes = self._fields.changes()
-        if self._forgotten or not self._is_due(changes):
+        if not self._is_due(changes):
             return
         if self._status is Status.GONE:
             self._drop_changes()
         elif self._status is Status.NEW:
             self._create(changes)
-        elif self._lease or not self._locks_commits():
+        elif self._hold or not self._engine.locks("commit"):
             self._update(changes, last)
         else:
-            self._take()
+            self._hold.take(self._address)
             self._update(changes, last=True)
 
     def _is_due(self, changes: Changes) -> bool:
+        if self._forgotten:
+            return False
         if self._status is Status.NEW:
             return bool(changes or self._forced)
         return bool(changes or self._forced or self._ttl or self._next_id)
@@ -320,11 +279,11 @@ class Life:
         call = self._engine.records.update(
             self._address.record,
             changes,
-            self._basis(),
+            self._hold.basis(self._loaded),
             self._ttl,
             Address.of(self._next_id).record if self._next_id else None,
         )
-        self._run(call, last)
+        self._hold.run(call, last)
         outcome, version, detail = call.result
         if outcome is Outcome.STORED:
             self._loaded = self._loaded._replace(version=version)
@@ -332,38 +291,13 @@ class Life:
             self._settle(changes, dict(zip(changes.additions, detail, strict=True)))
         elif outcome is Outcome.ABSENT and self._status is Status.UNREAD:
             self._become_new()
-            self._create(changes)
+            if self._is_due(changes):
+                self._create(changes)
         elif outcome in _GONE:
             self._become_gone()
             self._drop_changes()
         else:
             raise self._refusal(call.result)
-
-    def _basis(self) -> Basis:
-        """What the commit asks of the record: its incarnation, under a lease its version.
-
-        And that nobody else holds the lock now, where the script can see it.
-        """
-        incarnation = self._loaded.incarnation
-        if not self._lease:
-            return Basis(incarnation)
-        version = self._loaded.version if self._exclusive else None
-        if isinstance(self._lease, SingleNodeLease) and self._engine.near_lock:
-            return Basis(incarnation, version, self._lease.lock_key, self._lease.token)
-        if self._lease.deadline < time.monotonic():
-            raise LockLost("the lock expired before the commit; nothing was written")
-        return Basis(incarnation, version)
-
-    def _run(self, call: Call[Any], last: bool) -> None:
-        """Run the call, and with the last one release the lease."""
-        lease = self._lease
-        if last and self._engine.near_lock and isinstance(lease, SingleNodeLease):
-            self._let_go()
-            lease.release(call)
-        else:
-            self._engine.wire.run(call)
-            if last:
-                self._release()
 
     def _settle(self, changes: Changes, sums: Mapping[str, bytes]) -> None:
         self._fields.committed(changes, sums)
@@ -403,7 +337,8 @@ class Life:
         """
         self.check_writable()
         if self._status in (Status.UNREAD, Status.ALIVE):
-            self._run(self._engine.records.destroy(self._address.record), last=True)
+            call = self._engine.records.destroy(self._address.record)
+            self._hold.run(call, last=True)
         self.destroyed = True
         self._fields, self._ttl, self._forced = Fields(self._engine.codec), None, False
         self._become_new()
@@ -422,10 +357,8 @@ class Life:
             if keep and self.touched:
                 self.commit(last=True)
         finally:
-            self._frozen = (
-                self._frozen or "the response has begun; write before it does"
-            )
-            self._release()
+            self._frozen = self._frozen or "the response has begun; write before that"
+            self._hold.release()
 
     # -- leases ----------------------------------------------------------------------
 
@@ -438,7 +371,7 @@ class Life:
         """
         self.check_writable()
         self.commit()
-        if self._lease or self._status in (Status.NEW, Status.GONE):
+        if self._hold or self._status in (Status.NEW, Status.GONE):
             return False
         self._adopt(self._load_locked(), known=self._status is Status.ALIVE)
         return not self._locks_requests()
@@ -452,41 +385,10 @@ class Life:
                 self.revert()
         finally:
             if taken:
-                self._release()
+                self._hold.release()
 
     def _locks_requests(self) -> bool:
-        scope = self._engine.config.lock_scope
-        return scope == "request" and not (self._frozen or self._engine.locks_nobody)
-
-    def _locks_commits(self) -> bool:
-        scope = self._engine.config.lock_scope
-        return scope == "commit" and not self._engine.locks_nobody
-
-    def _take(self, *riders: Call[Any]) -> None:
-        """Take the lock; the riders go with one of the records' own Redis."""
-        engine, name = self._engine, self._engine.lock_name(self._address)
-        if engine.near_lock:
-            record = engine.records.key(self._address.record)
-            self._lease = engine.near_lock.acquire_with(name, *riders, record=record)
-        else:
-            self._lease = engine.lock.acquire(name)
-        if self._lease and engine.config.lock_renew:
-            self._renewal = Renewal(self._lease, engine.config.lock_expiry / 3)
-
-    def _release(self) -> None:
-        """Release the lease, if one is held; one that can't be, expires."""
-        lease = self._lease
-        self._let_go()
-        if lease:
-            try:
-                lease.release()
-            except StoreUnavailable:
-                _log.warning("the lock of session %s is left to expire", self._handle)
-
-    def _let_go(self) -> None:
-        if self._renewal:
-            self._renewal.stop()
-        self._lease, self._renewal, self._exclusive = None, None, False
+        return self._engine.locks("request") and not self._frozen
 
     @property
     def _address(self) -> Address:

@@ -4,14 +4,12 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-from .codec import codec_for
 from .config import Config
+from .engine import Engine
 from .ids import ID, Address
-from .life import Engine, Life
-from .locks import LockStrategy, NoLock, Redlock, SingleNodeLock
+from .life import Life
 from .session import Session
-from .store import Outcome, Records
-from .wire import Wire
+from .store import Outcome
 
 
 class SessionStore:
@@ -19,12 +17,7 @@ class SessionStore:
 
     def __init__(self, config: Config) -> None:
         """No round trip, but that a Redlock asks its masters who they are."""
-        self.config = config
-        address = config.client if config.url is None else config.url
-        wire = Wire(address, config.timeout)
-        codec = codec_for(config.codec)
-        lock = _lock_for(config, wire)
-        self._engine = Engine(config, wire, Records(config), codec, lock)
+        self._engine = Engine.of(config)
 
     @classmethod
     def from_config(
@@ -75,20 +68,3 @@ class SessionStore:
     def lock_name(self, session_id: str) -> str:
         """What a `redis_lock.Lock` of a worker's own calls this session's lock."""
         return self._engine.lock_name(Address.of(session_id))
-
-
-def _lock_for(config: Config, wire: Wire) -> LockStrategy:
-    """The strategy that `lock` names, or is."""
-    limits = {
-        "expiry": config.lock_expiry,
-        "wait": config.lock_wait,
-        "retry_time": config.retry_time,
-    }
-    if config.lock == "none":
-        return NoLock()
-    if config.lock == "single":
-        return SingleNodeLock(wire, max_waiters=config.lock_max_waiters, **limits)
-    if config.lock == "redlock":
-        return Redlock(config.lock_nodes, **limits)
-    strategy: LockStrategy = config.lock
-    return strategy

@@ -1,0 +1,61 @@
+"""What all sessions of one configuration share: options, Redis, codec and lock."""
+
+from dataclasses import dataclass
+
+from .codec import Codec, codec_for
+from .config import Config
+from .ids import Address
+from .locks import LockStrategy, NoLock, Redlock, SingleNodeLock
+from .store import Records
+from .wire import Wire
+
+
+@dataclass(frozen=True)
+class Engine:
+    """Threads and forks may share it."""
+
+    config: Config
+    wire: Wire
+    records: Records
+    codec: Codec
+    lock: LockStrategy
+    near_lock: SingleNodeLock | None
+    """The lock, if it is on the records' own Redis: then they share round trips."""
+
+    @classmethod
+    def of(cls, config: Config) -> "Engine":
+        """Build the parts; no round trip, but that a Redlock asks its masters' names.
+
+        Raises:
+            ConfigError: An address or a codec that cannot serve.
+        """
+        address = config.client if config.url is None else config.url
+        wire = Wire(address, config.timeout)
+        lock = _lock_for(config, wire)
+        single = isinstance(lock, SingleNodeLock) and lock.wire.address == wire.address
+        near = lock if isinstance(lock, SingleNodeLock) and single else None
+        return cls(config, wire, Records(config), codec_for(config.codec), lock, near)
+
+    def locks(self, scope: str) -> bool:
+        """Whether there is a lock, and it is taken for this scope."""
+        return self.config.lock_scope == scope and not isinstance(self.lock, NoLock)
+
+    def lock_name(self, address: Address) -> str:
+        return self.records.key(address.lock)
+
+
+def _lock_for(config: Config, wire: Wire) -> LockStrategy:
+    """The strategy that the option names, or is."""
+    limits = {
+        "expiry": config.lock_expiry,
+        "wait": config.lock_wait,
+        "retry_time": config.retry_time,
+    }
+    if config.lock == "none":
+        return NoLock()
+    if config.lock == "single":
+        return SingleNodeLock(wire, max_waiters=config.lock_max_waiters, **limits)
+    if config.lock == "redlock":
+        return Redlock(config.lock_nodes, **limits)
+    strategy: LockStrategy = config.lock
+    return strategy
