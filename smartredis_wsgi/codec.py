@@ -87,7 +87,7 @@ def _is_installed(zone: ZoneInfo) -> bool:
 
 
 def _is_bare(zone: tzinfo) -> bool:
-    # Only the repr tells of a name; and Python 3.11 reads an offset of less than 1 s as UTC.
+    # Only the repr tells of a name; and Python 3.11 reads offsets below 1 s as UTC.
     if type(zone) is not timezone:
         return False
     back = time.fromisoformat(time(tzinfo=zone).isoformat())

@@ -1,0 +1,31 @@
+# make demo [ARGS=--once] | test | bench | lint | clean
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+.PHONY: demo test bench lint clean
+
+demo: $(VENV)/ready-demo
+	@$(BIN)/python -m smartredis_wsgi.demo $(ARGS)
+
+test: $(VENV)/ready-test
+	$(BIN)/python -m pytest $(ARGS)
+
+bench: $(VENV)/ready-test
+	$(BIN)/python -m pytest bench --benchmark-only --benchmark-group-by=group $(ARGS)
+	$(BIN)/python bench/ratios.py
+
+lint: $(VENV)/ready-test $(VENV)/ready-lint
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info
+
+$(BIN)/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/ready-%: pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[$*]'
+	@touch $@
