@@ -32,20 +32,20 @@ def client_for(address: Any, timeout: float) -> Any:
         return _checked(address)
     scheme = address.partition("://")[0]
     if scheme not in _CLIENTS:
-        raise ConfigError(f"option url: {scheme}:// is none of {', '.join(_CLIENTS)}")
+        raise ConfigError(f"url: {scheme}:// is none of {', '.join(_CLIENTS)}")
     limits = {"socket_timeout": timeout, "socket_connect_timeout": timeout}
     try:
         return _CLIENTS[scheme](address, limits)
     except ValueError as wrong:
-        raise ConfigError(f"option url: {wrong}") from None
+        raise ConfigError(f"url: {wrong}") from None
 
 
 def _checked(client: Any) -> Any:
     if "asyncio" in type(client).__module__:
-        raise ConfigError("option client: it is for asyncio; use redis.Redis")
+        raise ConfigError("client: it is for asyncio; use redis.Redis")
     if getattr(client, "connection", None) is not None:
         raise ConfigError(
-            "option client: single_connection_client=True would mix up the answers of "
+            "client: single_connection_client=True would mix up the answers of "
             "several threads; use a client with a pool"
         )
     return client
@@ -145,5 +145,5 @@ def _imported(module: str, extra: str) -> Any:
         return importlib.import_module(module)
     except ImportError:
         raise ConfigError(
-            f"option url: {extra}:// needs more; pip install smartredis_wsgi[{extra}]"
+            f"url: {extra}:// needs more; pip install smartredis_wsgi[{extra}]"
         ) from None

@@ -52,7 +52,14 @@ def page(environ: dict[str, Any], start_response: StartResponse) -> Iterable[byt
         items = [(html.escape(str(name)), session[name]) for name in session]
         rows = [f"<tr><td>{n}<td>{html.escape(repr(v))}" for n, v in items]
         response = Response(PAGE.format(rows="".join(rows) or "<tr><td>empty"))
-    return response(environ, start_response)
+    return sent(response, environ, start_response)
+
+
+def sent(
+    response: Response, environ: dict[str, Any], start_response: StartResponse
+) -> Iterable[bytes]:
+    body: Iterable[bytes] = response(environ, start_response)
+    return body
 
 
 def act(session: Any, request: Request) -> None:
@@ -84,7 +91,7 @@ class BlobSessions:
             self._redis.delete(session.key)
         else:
             self._redis.set(session.key, json.dumps(session), ex=60)
-        return response(environ, start_response)
+        return sent(response, environ, start_response)
 
 
 class Blob(dict[str, Any]):
@@ -113,7 +120,7 @@ class Trials:
         session = environ["smartredis.session"]
         what, _, name = environ["PATH_INFO"].strip("/").partition("/")
         getattr(self, f"do_{what}")(session, name)
-        return Response(json_body=dict(session))(environ, start_response)
+        return sent(Response(json_body=dict(session)), environ, start_response)
 
     def do_show(self, session: Any, _: str) -> None:
         """Nothing: the answer shows the session."""

@@ -73,7 +73,7 @@ class Life:
         self._next_id: str | None = None  # a rotation is asked for
         self._ttl: float | None = None  # a ttl of its own is asked for
         self._forced = self._forgotten = False
-        self.touched = self.destroyed = self.refreshed = False
+        self.touched = self.destroyed = self.refreshed = self.over = False
         self.is_new = client_id is None
 
     # -- what the session reads and changes ------------------------------------------
@@ -346,11 +346,15 @@ class Life:
     def end(self, keep: bool) -> None:
         """The request is over: commit, if it is to be kept, and release the lease.
 
-        The session can be read from now on, and no more be written.
+        The session can be read from now on, and no more be written. A second end does
+        nothing.
 
         Raises:
             What `commit` raises; the lease is released all the same.
         """
+        if self.over:
+            return
+        self.over = True
         try:
             if keep and self.touched and self._frozen and self.modified:
                 raise SessionFrozen(self._frozen)

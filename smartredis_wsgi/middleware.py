@@ -35,7 +35,7 @@ from .session import Session
 from .session_store import SessionStore
 
 _log = logging.getLogger("smartredis_wsgi")
-_SESSIONS = "smartredis_wsgi.sessions"  # in environ: by cookie, what an outer one made
+_LIVES = "smartredis_wsgi.lives"  # in environ: by cookie, those of this request
 
 Headers = list[tuple[str, str]]
 StartResponse = Callable[..., Callable[[bytes], object]]
@@ -72,15 +72,15 @@ class SessionMiddleware:
         self, environ: dict[str, Any], start_response: StartResponse
     ) -> Iterable[bytes]:
         """Run the application with a session. One that is not touched costs nothing."""
-        sessions = environ.setdefault(_SESSIONS, {})
-        outer = sessions.get(self.config.cookie_name)
-        if outer is not None:
-            environ[self.config.environ_key] = outer
+        lives = environ.setdefault(_LIVES, {})
+        outer = lives.get(self.config.cookie_name)
+        if outer is not None and not outer.over:
+            environ[self.config.environ_key] = Session(outer)
             return self.app(environ, start_response)
         client_id = self.cookie.find(environ.get("HTTP_COOKIE", ""))
         life = self.store.begin(client_id, self._frozen(environ["REQUEST_METHOD"]))
-        session = sessions[self.config.cookie_name] = Session(life)
-        environ[self.config.environ_key] = session
+        lives[self.config.cookie_name] = life
+        environ[self.config.environ_key] = Session(life)
         return _Exchange(self, life, client_id, start_response).run(self.app, environ)
 
     def _frozen(self, method: str) -> str:
@@ -122,7 +122,6 @@ class _Exchange:
         self._server_start = start_response
         self._response: tuple[str, Headers] | None = None  # the application's
         self._server_write: Callable[[bytes], object] | None = None
-        self._ended = False
 
     def run(self, app: Application, environ: dict[str, Any]) -> Iterable[bytes]:
         self._is_head = environ["REQUEST_METHOD"] == "HEAD"
@@ -148,14 +147,8 @@ class _Exchange:
         if self._response is None:
             raise AssertionError("the application did not call start_response")
         status, headers = self._response
-        self.end(keep=not status.startswith("5"))
+        self._life.end(keep=not status.startswith("5"))
         self._start_server(status, headers)
-
-    def end(self, keep: bool) -> None:
-        """End the session's life, once."""
-        if not self._ended:
-            self._ended = True
-            self._life.end(keep)
 
     def fail(self, error: BaseException) -> bytes:
         """Drop the changes. What the client may try again is a 503, whose body returns.
@@ -163,7 +156,7 @@ class _Exchange:
         Raises:
             The error, if it is another, or the headers have left.
         """
-        self.end(keep=False)
+        self._life.end(keep=False)
         if self._server_write or not isinstance(error, (StoreUnavailable, LockTimeout)):
             raise error
         _log.error("503: %s", error)
@@ -183,7 +176,7 @@ class _Exchange:
     def close(self) -> None:
         """The server is done with the body, read or not."""
         status = self._response[0] if self._response else "500"
-        self.end(keep=not status.startswith("5"))
+        self._life.end(keep=not status.startswith("5"))
 
     def _start_response(
         self, status: str, headers: Headers, exc_info: Any = None

@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from http.cookies import SimpleCookie
 from pathlib import Path
 from typing import NamedTuple
@@ -35,7 +35,7 @@ class Browser:
     """Keeps cookies and follows redirects."""
 
     def __init__(self, port: int, cookies: dict[str, str] | None = None) -> None:
-        self._port = port
+        self.port = port
         self.cookies = dict(cookies or {})
 
     def get(self, path: str = "/") -> Answer:
@@ -51,13 +51,14 @@ class Browser:
         headers = {"Cookie": "; ".join(f"{n}={v}" for n, v in self.cookies.items())}
         if body is not None:
             headers["Content-Type"] = "application/x-www-form-urlencoded"
-        connection = http.client.HTTPConnection(HOST, self._port, ANSWER_SECONDS)
-        try:
+        connection = http.client.HTTPConnection(HOST, self.port, ANSWER_SECONDS)
+        connection.connect()
+        with closing(connection), connection.sock.dup() as end:
             connection.request(method, path, body, headers if self.cookies else {})
             reply = connection.getresponse()
             answer = Answer(reply.status, reply.headers, reply.read().decode())
-        finally:
-            connection.close()
+            # The server hangs up when it is done: wsgiref swallows a Ctrl-C before.
+            assert end.recv(1) == b""
         for line in answer.headers.get_all("Set-Cookie", []):
             self._keep(SimpleCookie(line))
         return answer
@@ -137,12 +138,12 @@ def run(tmp_path: Path) -> Iterator[Run]:
 
     def start(name: str, **environ: str) -> Browser:
         program = Program(name, tmp_path, **environ)
-        closing.callback(program.close)
+        at_end.callback(program.close)
         programs.append(program)
         program.wait_until_it_serves()
         return Browser(program.port)
 
-    with ExitStack() as closing:
+    with ExitStack() as at_end:
         yield start
         for program in programs:
             program.interrupt()
@@ -186,13 +187,13 @@ def test_it_counts_logs_in_and_logs_out(browser: Browser) -> None:
     assert browser.cookies != user
 
     for old in (stranger, user):
-        page = Browser(browser._port, old).get()
+        page = Browser(browser.port, old).get()
         assert "stranger" in page.text
         assert visits(page) == 1
 
 
 def test_two_browsers_are_strangers(browser: Browser) -> None:
-    other = Browser(browser._port)
+    other = Browser(browser.port)
     assert [visits(browser.get()), visits(other.get()), visits(browser.get())] == [
         1,
         1,
@@ -212,7 +213,7 @@ def test_the_ini_signs_its_cookies(server: Server, run: Run) -> None:
     assert browser.get().text == "Good morning stranger, visits: 1\n"
     name, value = browser.cookies.popitem()
     forged = Browser(
-        browser._port, {name: value[:-1] + ("A" if value[-1] != "A" else "B")}
+        browser.port, {name: value[:-1] + ("A" if value[-1] != "A" else "B")}
     )
     assert visits(forged.get()) == 1
 

@@ -15,7 +15,7 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from redis import ConnectionPool
+from redis import ConnectionPool, Redis
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 from redis.retry import Retry
@@ -165,7 +165,10 @@ class _Node:
     """One master, asked on connections of our own."""
 
     def __init__(self, address: Any, seconds: float) -> None:
-        given = client_for(address, seconds).connection_pool
+        client = client_for(address, seconds)
+        if not isinstance(client, Redis):
+            raise ConfigError("option lock_nodes: use plain Redis masters, no Cluster")
+        given = client.connection_pool
         self._pool = ConnectionPool(
             connection_class=given.connection_class,
             **{
