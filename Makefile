@@ -12,7 +12,8 @@ test: $(VENV)/ready-test
 	$(BIN)/python -m pytest $(ARGS)
 
 bench: $(VENV)/ready-test
-	$(BIN)/python -m pytest bench --benchmark-only --benchmark-group-by=group $(ARGS)
+	$(BIN)/python -m pytest bench -q --benchmark-only --benchmark-group-by=group \
+	    --benchmark-columns=median,iqr,rounds --benchmark-sort=name $(ARGS)
 	$(BIN)/python bench/ratios.py
 
 lint: $(VENV)/ready-test $(VENV)/ready-lint

@@ -14,7 +14,7 @@ from driver import Browser, fill, site
 from smartredis_wsgi import SessionMiddleware
 
 sys.path.append(str(Path(__file__).parents[1] / "tests"))
-from servers import Server  # noqa: E402
+from servers import Server
 
 LOCKS = ["none", "single", "redlock"]
 MASTERS = 3

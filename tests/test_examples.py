@@ -194,11 +194,8 @@ def test_it_counts_logs_in_and_logs_out(browser: Browser) -> None:
 
 def test_two_browsers_are_strangers(browser: Browser) -> None:
     other = Browser(browser.port)
-    assert [visits(browser.get()), visits(other.get()), visits(browser.get())] == [
-        1,
-        1,
-        2,
-    ]
+    counted = [visits(each.get()) for each in (browser, other, browser)]
+    assert counted == [1, 1, 2]
 
 
 def test_without_a_redis_url_a_server_is_embedded(run: Run, server: Server) -> None:

@@ -412,8 +412,6 @@ def test_a_locked_reader_writes_nothing_but_its_lock(
     site.visit(create)
     with Monitor(server) as monitor:
         site.visit(read)
-    about_the_record = [
-        name for name, line in executed(monitor) if '"session:' in line
-    ]
+    about_the_record = [name for name, line in executed(monitor) if '"session:' in line]
     assert set(about_the_record) == READS
     assert "SET" in [name for name, _ in executed(monitor)]

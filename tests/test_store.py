@@ -277,7 +277,7 @@ def test_a_commit_onto_a_lost_session_raises_where_asked(
 ) -> None:
     store = SessionStore.from_config(client=backend.client, on_gone="raise")
     session_id = new_session(store, a=1)
-    with pytest.raises(SessionGone) as caught, store.open(session_id) as session:
+    with pytest.raises(SessionGone) as caught, store.open(session_id) as session:  # noqa: PT012
         session["a"] += 1
         lose(backend.client, key_of(backend.client))
     assert session_id not in str(caught.value)
@@ -722,7 +722,7 @@ FOREIGN: dict[str, Callable[[Any, bytes], object]] = {
     "pickle": lambda client, key: client.set(key, pickle.dumps({"user": "root"})),
     "plain hash": lambda client, key: client.hset(key, "user", "root"),
     "nearly ours": lambda client, key: client.hset(
-        key, mapping={"@incarnation": "x", "@created": "soon", "user": '"root"'}
+        key, mapping={"@version": "1", "@created": "1", "user": '"root"'}
     ),
 }
 
@@ -1107,15 +1107,15 @@ def test_counting_what_can_not_be_counted_names_the_field(
 ) -> None:
     session_id = new_session(store, n=value, a=1)
     before = snapshot(backend.client)
-    with pytest.raises(EncodeError, match="'n'"), store.open(session_id) as session:
+    with pytest.raises(EncodeError, match="'n'"), store.open(session_id) as session:  # noqa: PT012
         session["a"] = 2
         session.incr("n")
     assert snapshot(backend.client) == before
 
 
 @pytest.mark.parametrize("codec", ["json", "msgpack", "pickle"])
-@pytest.mark.parametrize("first", [0, 41, -(E18 - 1), E18 - 10, 0.1, 1e300, -2.5])
-@pytest.mark.parametrize("by", [1, -7, 0.2])
+@pytest.mark.parametrize("first", [0, -(E18 - 1), E18 - 10, 0.1, 1e300])
+@pytest.mark.parametrize("by", [-7, 0.2])
 def test_a_sum_is_what_python_would_have_made_of_it(
     backend: Backend, codec: str, first: Number, by: Number
 ) -> None:
@@ -1222,15 +1222,14 @@ def make_old(verbs: Verbs, seconds: float, name: str = NAME) -> None:
 
 def test_activity_can_not_outlive_the_absolute_timeout(backend: Backend) -> None:
     verbs = Verbs(backend.client, ttl=1000, touch_every=0, max_lifetime=2000).made({})
-    for age, most in [(500, 1000), (1500, 500), (1900, 100), (1970, 30)]:
+    for age in (500, 1500, 1900, 1970):
         make_old(verbs, age)
-        for _ in range(3):
+        for own in (None, 5000):
             assert verbs.run(verbs.load()).kind is Kind.ALIVE
-            assert 0 < verbs.ttl_ms() <= most * 1000
-            committed = verbs.run(verbs.update({"a": b"%d" % age}, ttl=5000))
+            assert 0 < verbs.ttl_ms() <= (2000 - age) * 1000
+            committed = verbs.run(verbs.update({"a": b"%d" % age}, ttl=own))
             assert committed.outcome is Outcome.STORED
             assert 0 < verbs.ttl_ms() <= (2000 - age) * 1000
-        verbs.run(verbs.update(ttl=1000))
 
 
 @pytest.mark.parametrize("verb", ["load", "update", "rotate"])

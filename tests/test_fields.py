@@ -1,0 +1,414 @@
+"""What changed since the fields were loaded. No server here."""
+
+import copy
+import math
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from smartredis_wsgi.codec import codec_for
+from smartredis_wsgi.errors import EncodeError
+from smartredis_wsgi.fields import Changes, Fields
+
+JSON = codec_for("json")
+
+
+def fields(codec=JSON, **stored):
+    return Fields(codec, {name: codec.encode(value) for name, value in stored.items()})
+
+
+def applied(stored, changes, codec=JSON):
+    """The bytes that the store holds after the changes."""
+    left = {n: raw for n, raw in stored.items() if n not in changes.deletions}
+    sums = {
+        name: codec.encode(codec.decode(left.get(name, b"0")) + by)
+        for name, by in changes.additions.items()
+    }
+    return {**left, **changes.sets, **sums}, sums
+
+
+class Counting:
+    """A codec that notes what it is asked for."""
+
+    def __init__(self):
+        self.encoded, self.decoded = [], []
+
+    def encode(self, value):
+        self.encoded.append(copy.deepcopy(value))
+        return JSON.encode(value)
+
+    def decode(self, raw):
+        self.decoded.append(raw)
+        return JSON.decode(raw)
+
+
+# -- changes -------------------------------------------------------------------------
+
+
+def test_changes_are_false_when_empty_and_true_otherwise():
+    assert not Changes({}, frozenset(), {})
+    assert Changes({"a": b"1"}, frozenset(), {})
+    assert Changes({}, frozenset({"a"}), {})
+    assert Changes({}, frozenset(), {"a": 0})
+
+
+def test_fresh_fields_have_no_changes():
+    assert not Fields(JSON).changes()
+    assert not fields(a=1, b=[2]).changes()
+
+
+def test_a_read_is_no_change():
+    some = fields(a=[1], b={"c": 1.5})
+    assert dict(some) == {"a": [1], "b": {"c": 1.5}}
+    assert not some.changes()
+
+
+def test_an_equal_assignment_is_no_change():
+    some = fields(a={"x": [1, (2,)]}, b=1)
+    some["a"] = {"x": [1, (2,)]}
+    some["b"] = 1
+    assert not some.changes()
+
+
+@pytest.mark.parametrize(("before", "after"), [(1, True), (1, 1.0), ([1], (1,))])
+def test_an_equal_value_of_another_type_is_a_change(before, after):
+    some = fields(a=before)
+    some["a"] = after
+    assert some.changes() == Changes({"a": JSON.encode(after)}, frozenset(), {})
+
+
+def test_a_nested_change_is_a_change():
+    some = fields(a={"x": [{"y": []}]}, b=[1])
+    some["a"]["x"][0]["y"].append(1)
+    some["b"][0] = 1
+    assert some.changes().sets == {"a": JSON.encode({"x": [{"y": [1]}]})}
+
+
+def test_other_spellings_of_what_is_stored_are_no_change():
+    some = Fields(JSON, {"a": b'{"x" : 1.50}', "b": b" [1]"})
+    assert some["a"] == {"x": 1.5}
+    some["b"] = [1]
+    assert not some.changes()
+
+
+def test_what_was_never_read_is_never_coded():
+    codec = Counting()
+    some = Fields(codec, {"a": b"[1]", "b": b"[2]"})
+    assert some["a"] == [1]
+    assert set(some) == {"a", "b"}
+    assert len(some) == 2
+    assert "b" in some
+    some["c"] = 3
+    some.changes()
+    assert codec.decoded.count(b"[2]") == 0
+    assert [2] not in codec.encoded
+
+
+def test_a_value_is_decoded_once():
+    codec = Counting()
+    some = Fields(codec, {"a": b"[1]"})
+    assert some["a"] is some["a"]
+    assert codec.decoded == [b"[1]"]
+
+
+def test_a_deletion_of_what_is_stored_is_a_change():
+    some = fields(a=1, b=2)
+    del some["a"]
+    assert some.changes() == Changes({}, frozenset({"a"}), {})
+    assert dict(some) == {"b": 2}
+
+
+def test_a_deletion_of_what_was_only_assigned_is_no_change():
+    some = fields(a=1)
+    some["b"] = 2
+    del some["b"]
+    some.add("c", 1)
+    del some["c"]
+    assert not some.changes()
+
+
+def test_what_is_deleted_and_set_again_is_set():
+    some = fields(a=1, b=2)
+    del some["a"], some["b"]
+    some["a"] = 5
+    some["b"] = 2
+    assert some.changes() == Changes({"a": b"5"}, frozenset(), {})
+
+
+def test_what_is_not_there_can_neither_be_read_nor_deleted():
+    some = fields(a=1)
+    del some["a"]
+    for name in ("a", "b"):
+        assert name not in some
+        with pytest.raises(KeyError):
+            some[name]
+        with pytest.raises(KeyError):
+            del some[name]
+    assert some.changes().deletions == {"a"}
+
+
+def test_a_nested_change_before_a_deletion_is_not_sent():
+    some = fields(a=[1])
+    some["a"].append(2)
+    del some["a"]
+    assert some.changes() == Changes({}, frozenset({"a"}), {})
+
+
+def test_an_assignment_wins_over_a_nested_change():
+    some = fields(a=[1])
+    some["a"].append(2)
+    some["a"] = [1]
+    assert not some.changes()
+    assert some["a"] == [1]
+
+
+# -- additions -----------------------------------------------------------------------
+
+
+def test_an_addition_stays_one():
+    some = fields(n=5)
+    some.add("n", 2)
+    some.add("n", 1)
+    some.add("new", -1)
+    assert some.changes() == Changes({}, frozenset(), {"n": 3, "new": -1})
+    assert dict(some) == {"n": 8, "new": -1}
+    assert not some.changes().sets
+
+
+def test_an_addition_to_what_was_assigned_is_an_assignment():
+    some = fields(n=5)
+    some["n"] = 1
+    some.add("n", 2)
+    assert some.changes() == Changes({"n": b"3"}, frozenset(), {})
+
+
+def test_an_addition_to_what_was_deleted_begins_at_zero():
+    some = fields(n=5)
+    del some["n"]
+    some.add("n", 2)
+    assert some["n"] == 2
+    assert some.changes() == Changes({"n": b"2"}, frozenset(), {})
+
+
+def test_an_assignment_over_an_addition_is_an_assignment():
+    some = fields(n=5)
+    some.add("n", 2)
+    some["n"] = 1
+    assert some.changes() == Changes({"n": b"1"}, frozenset(), {})
+
+
+def test_a_deletion_of_what_was_added_to_is_a_deletion():
+    some = fields(n=5)
+    some.add("n", 2)
+    del some["n"]
+    assert some.changes() == Changes({}, frozenset({"n"}), {})
+
+
+@pytest.mark.parametrize(
+    "by", [True, None, "1", math.nan, math.inf, -math.inf, 1j, [1]]
+)
+def test_what_is_no_finite_number_is_not_added(by):
+    some = fields(n=1)
+    with pytest.raises(EncodeError, match="'n'"):
+        some.add("n", by)
+    assert not some.changes()
+
+
+@pytest.mark.parametrize("value", [True, None, "1", [1], math.inf])
+def test_nothing_is_added_to_what_is_no_finite_number(value):
+    stored, assigned = fields(n=value), Fields(JSON)
+    assigned["n"] = value
+    for some in (stored, assigned):
+        before = some.changes()
+        with pytest.raises(EncodeError, match="'n'"):
+            some.add("n", 1)
+        assert some.changes() == before
+
+
+# -- refusals ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", [5, None, b"a", ("a",), "\ud800"])
+def test_a_name_that_is_no_text_is_refused(name):
+    some = Fields(JSON)
+    with pytest.raises(EncodeError, match="name"):
+        some[name] = 1
+    with pytest.raises(EncodeError, match="name"):
+        some.add(name, 1)
+    assert len(some) == 0
+
+
+def test_a_value_that_cannot_be_encoded_is_refused_by_name_and_type():
+    some = fields(good=1)
+    some["bad"] = {"in": [object()]}
+    with pytest.raises(EncodeError, match=r"'bad'.*object"):
+        some.changes()
+    del some["bad"]
+    assert not some.changes()
+
+
+def test_bytes_that_cannot_be_decoded_are_a_value_error_and_can_be_overwritten():
+    some = Fields(JSON, {"bad": b"{", "good": b"1"})
+    with pytest.raises(ValueError, match="codec"):
+        some["bad"]
+    assert some["good"] == 1
+    assert not some.changes()
+    some["bad"] = 2
+    assert some.changes().sets == {"bad": b"2"}
+
+
+# -- revert, rebase, committed -------------------------------------------------------
+
+
+def changed():
+    some = fields(a=[1], b=2, n=5, same=0)
+    some["a"].append(2)
+    del some["b"]
+    some.add("n", 1)
+    some["new"] = 3
+    some["same"] = 0
+    return some
+
+
+def test_revert_drops_every_change():
+    some = changed()
+    some.revert()
+    assert not some.changes()
+    assert dict(some) == {"a": [1], "b": 2, "n": 5, "same": 0}
+
+
+def test_rebase_keeps_every_change_on_top_of_what_is_stored_now():
+    some = changed()
+    stored = {"a": b"[7]", "b": b"8", "n": b"9", "other": b"10"}
+    some.rebase(stored)
+    assert dict(some) == {"a": [1, 2], "n": 10, "other": 10, "new": 3, "same": 0}
+    expected = {"a": JSON.encode([1, 2]), "new": b"3", "same": b"0"}
+    assert some.changes() == Changes(expected, frozenset({"b"}), {"n": 1})
+
+
+def test_rebase_shows_what_others_changed():
+    some = fields(a=[1], b=2)
+    assert dict(some) == {"a": [1], "b": 2}
+    some.rebase({"a": b"[5]", "c": b"6"})
+    assert dict(some) == {"a": [5], "c": 6}
+    assert not some.changes()
+
+
+def test_rebase_leaves_nothing_to_delete_where_there_is_nothing():
+    some = fields(a=1)
+    del some["a"]
+    some.rebase({})
+    assert not some.changes()
+    assert "a" not in some
+
+
+def test_rebase_onto_what_one_has_is_no_change():
+    some = fields(a=1)
+    some["a"] = 2
+    some.rebase({"a": b"2"})
+    assert not some.changes()
+
+
+def test_rebase_copes_with_a_value_that_cannot_be_encoded():
+    some = Fields(JSON)
+    some["bad"] = object()
+    some.rebase({"a": b"1"})
+    assert some["a"] == 1
+    with pytest.raises(EncodeError, match="'bad'"):
+        some.changes()
+
+
+def test_what_is_committed_is_no_change_any_more():
+    some = changed()
+    changes = some.changes()
+    some.committed(changes, {"n": b"60"})
+    assert not some.changes()
+    assert dict(some) == {"a": [1, 2], "n": 60, "new": 3, "same": 0}
+    some["a"].append(3)
+    assert some.changes().sets == {"a": JSON.encode([1, 2, 3])}
+
+
+def test_the_bytes_that_it_was_given_are_not_changed():
+    stored = {"a": b"1", "b": b"2"}
+    some = Fields(JSON, stored)
+    del some["a"]
+    some["c"] = 3
+    some.committed(some.changes(), {})
+    assert stored == {"a": b"1", "b": b"2"}
+
+
+# -- all of it -----------------------------------------------------------------------
+
+names = st.sampled_from("abc")
+numbers = st.one_of(st.integers(-9, 9), st.sampled_from([0.5, -2.0]))
+values = st.one_of(
+    numbers,
+    st.booleans(),
+    st.text(max_size=2),
+    st.lists(st.integers(0, 3), max_size=2),
+    st.dictionaries(st.sampled_from("xy"), st.lists(st.integers(0, 3)), max_size=2),
+)
+actions = st.lists(
+    st.one_of(
+        st.tuples(st.just("set"), names, values),
+        st.tuples(st.just("del"), names, st.none()),
+        st.tuples(st.just("add"), names, numbers),
+        st.tuples(st.just("grow"), names, values),
+        st.tuples(st.just("commit"), names, st.none()),
+        st.tuples(st.just("revert"), names, st.none()),
+    ),
+    max_size=12,
+)
+
+
+def do(action, target, name, value):
+    """One action on fields or on a dict; both must take it, or neither."""
+    found = target.get(name)
+    if action == "set":
+        target[name] = copy.deepcopy(value)
+    elif action == "del" and name in target:
+        del target[name]
+    elif action == "add" and type(target.get(name, 0)) in (int, float):
+        if isinstance(target, Fields):
+            target.add(name, value)
+        else:
+            target[name] = target.get(name, 0) + value
+    elif action == "grow" and isinstance(found, (list, dict)):
+        mine = copy.deepcopy(value)
+        found.append(mine) if isinstance(found, list) else found.update(x=mine)
+
+
+@settings(deadline=None)
+@given(st.dictionaries(names, values), actions, st.sampled_from(["json", "msgpack"]))
+def test_the_changes_make_of_what_was_stored_what_a_dict_holds(
+    start, script, codec_name
+):
+    codec = codec_for(codec_name)
+    stored = {name: codec.encode(value) for name, value in start.items()}
+    some, model = Fields(codec, stored), copy.deepcopy(start)
+    kept = copy.deepcopy(model)
+    for action, name, value in script:
+        if action == "commit":
+            changes = some.changes()
+            stored, sums = applied(stored, changes, codec)
+            some.committed(changes, sums)
+            kept = copy.deepcopy(model)
+        elif action == "revert":
+            some.revert()
+            model = copy.deepcopy(kept)
+        else:
+            do(action, some, name, value)
+            do(action, model, name, value)
+        assert repr(sorted(some.items())) == repr(sorted(model.items()))
+        assert len(some) == len(model)
+    changes = some.changes()
+    for name, raw in changes.sets.items():
+        assert raw != stored.get(name), "what is equal must not be sent"
+    assert changes.deletions <= stored.keys()
+    assert not changes.sets.keys() & changes.additions.keys()
+    assert not changes.deletions & (changes.sets.keys() | changes.additions.keys())
+    after = {
+        n: codec.decode(raw) for n, raw in applied(stored, changes, codec)[0].items()
+    }
+    assert repr(sorted(after.items())) == repr(sorted(model.items()))
