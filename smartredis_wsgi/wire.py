@@ -17,7 +17,12 @@ from collections.abc import Callable, Sequence
 from importlib import resources
 from typing import Any, Generic, NamedTuple, TypeVar
 
-from redis.exceptions import NoScriptError, RedisError, ResponseError
+from redis.exceptions import (
+    NoScriptError,
+    RedisClusterException,
+    RedisError,
+    ResponseError,
+)
 
 from .connect import client_for
 from .errors import StoreUnavailable
@@ -154,7 +159,7 @@ class Wire:
                 pipe.execute_command(*command, **_NEVER_DECODE)
             replies: list[Any] = pipe.execute(raise_on_error=False)
             return replies
-        except (RedisError, OSError) as failure:
+        except (RedisError, RedisClusterException, OSError) as failure:
             raise _unavailable(failure) from None
 
     def _deliver(self, calls: Sequence[Call[Any]], replies: list[Any]) -> None:
