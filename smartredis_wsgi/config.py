@@ -7,7 +7,6 @@ value and the remedy.
 
 import dataclasses
 import difflib
-import math
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -19,8 +18,10 @@ _DURATION = re.compile(r"(\d+(?:\.\d*)?|\.\d+)\s*(ms|s|m|h|d|)")
 _UNIT = {"ms": 0.001, "s": 1, "": 1, "m": 60, "h": 3600, "d": 86400}
 _LONGEST = 100 * 365 * 86400.0
 _SIZE = re.compile(r"(\d+)\s*([km]?)(?:i?b)?", re.IGNORECASE)
-_TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")  # RFC 6265, cookie-name
-_ATTRIBUTE = re.compile(r"[\x20-\x3a\x3c-\x7e]+")  # RFC 6265, av-octet
+_TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")  # RFC 9110, token
+_ATTRIBUTES = "path|domain|expires|max-age|secure|httponly|samesite|partitioned|comment"
+_COOKIE = re.compile(rf"(?!\$|(?i:{_ATTRIBUTES}|version)$){_TOKEN.pattern}")
+_URL_PATH = re.compile(r"/[A-Za-z0-9\-._~!$&'()*+=:@%/]*")  # RFC 3986, less , and ;
 _DOMAIN = re.compile(r"\.?[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)*")
 
 
@@ -29,18 +30,22 @@ _DOMAIN = re.compile(r"\.?[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)*")
 
 def seconds(value: Any) -> float:
     """A duration in seconds, given as a number or as text with a unit (``30m``)."""
-    found = _DURATION.fullmatch(value.strip()) if isinstance(value, str) else None
-    if found:
-        value = float(found[1]) * _UNIT[found[2]]
-    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    if not is_number or not (math.isfinite(value) and 0.001 <= value <= _LONGEST):
+    number = _in_seconds(value)
+    if number is None or not 0.001 <= number <= _LONGEST:
         raise ValueError('a duration over 0, in seconds (1800) or with a unit ("30m")')
-    return float(value)
+    return float(number)
 
 
 def seconds_or_zero(value: Any) -> float:
-    is_zero = not isinstance(value, bool) and value in (0, "0")
-    return 0.0 if is_zero else seconds(value)
+    return 0.0 if _in_seconds(value) == 0 else seconds(value)
+
+
+def _in_seconds(value: Any) -> int | float | None:
+    found = _DURATION.fullmatch(value.strip()) if isinstance(value, str) else None
+    if found:
+        return float(found[1]) * _UNIT[found[2]]
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    return value if is_number else None
 
 
 def _boolean(value: Any) -> bool:
@@ -158,8 +163,8 @@ def _option(default: Any, parse: Callable[[Any], Any], meaning: str) -> Any:
 
 _TEXT = _matching(re.compile(r"[^\x00-\x1f\x7f]+"), "a text")
 _PREFIX = _matching(re.compile(r"[^\x00-\x20\x7f{}]*"), "a text with no space or brace")
-_NAME = _matching(_TOKEN, "a cookie name: letters, digits and !#$%&'*+-.^_`|~")
-_PATH = _matching(re.compile(r"/" + _ATTRIBUTE.pattern[:-1] + "*"), "a path such as /")
+_NAME = _matching(_COOKIE, "a cookie name: letters, digits and !#$%&'*+-.^_`|~")
+_PATH = _matching(_URL_PATH, "a path such as /")
 _HOST = _matching(_DOMAIN, "a domain such as example.com")
 
 

@@ -122,14 +122,13 @@ class Fields(MutableMapping[str, Any]):
         self._stored, self._read = dict(stored), {}
         self._deleted &= stored.keys()
 
-    def committed(self, changes: Changes, sums: Mapping[str, bytes]) -> None:
-        """The changes are stored; the sums are what the additions came to."""
-        self._read |= self._assigned
+    def committed(self, changes: Changes) -> None:
+        """The changes are stored. What others did is not seen before a load."""
+        sums = {name: self[name] for name in changes.additions}
+        self._read |= {**self._assigned, **sums}
+        self._stored |= {**changes.sets, **self._changed(sums)}
         for name in changes.deletions:
             del self._stored[name]
-        for name in changes.deletions | sums.keys():
-            self._read.pop(name, None)
-        self._stored |= {**changes.sets, **sums}
         self._assigned, self._deleted, self._added = {}, set(), {}
 
     def _decoded(self, name: str) -> Any:

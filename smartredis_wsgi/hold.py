@@ -53,8 +53,8 @@ class Hold:
         """Run a call; after the last one the lease is released."""
         lease = self._lease
         if last and isinstance(lease, SingleNodeLease) and self._engine.near_lock:
-            self._let_go()
             lease.release(call)
+            self._let_go()
         else:
             self._engine.wire.run(call)
             if last:

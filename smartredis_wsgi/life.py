@@ -10,7 +10,8 @@
           |    \\                                   |
           |     ALIVE --commit: no more there--> GONE: later changes go nowhere
           |
-          commit without a load stays UNREAD; onto nothing it makes a NEW one
+          commit without a load stays UNREAD; onto nothing or a tombstone it makes a
+          NEW one, but none beside a session that was rotated: that one is GONE
 
 Changes are proposals until a commit. With a lock, `lock_scope` says when it is taken;
 the commit after a load under the lock asks for the version that was loaded: whoever
@@ -19,7 +20,7 @@ lost the lock in between gets `LockLost`.
 
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from enum import Enum, auto
 from typing import TypeVar
 
@@ -37,11 +38,12 @@ from .errors import (
 from .fields import Changes, Fields
 from .hold import Hold
 from .ids import Address
-from .store import Committed, Kind, Loaded, Outcome, size_of
+from .store import Kind, Loaded, Outcome, size_of
 
 T = TypeVar("T")
 _log = logging.getLogger("smartredis_wsgi")
-_GONE = (Outcome.ABSENT, Outcome.DESTROYED, Outcome.MOVED, Outcome.GONE)
+_NOTHING = (Outcome.ABSENT, Outcome.DESTROYED)
+_GONE = (*_NOTHING, Outcome.MOVED, Outcome.GONE)
 
 
 class Status(Enum):
@@ -182,7 +184,8 @@ class Life:
             self._load()
 
     def _load(self) -> None:
-        self._adopt(self._load_locked() if self._locks_requests() else self._peek())
+        loaded = self._load_locked() if self._locks_requests() else self._peek()
+        self._adopt(loaded, known=bool(self._loaded.incarnation))
 
     def _peek(self) -> Loaded:
         call = self._engine.records.load(self._address.record)
@@ -266,14 +269,14 @@ class Life:
         name = self._address.record
         call = self._engine.records.create(name, incarnation, fields, self._ttl)
         self._engine.wire.run(call)
-        outcome, version, detail = call.result
+        outcome, version, _, created = call.result
         if outcome is not Outcome.STORED:
             raise StoreUnavailable("something else lies at the key of a new session")
         self._loaded = Loaded(
-            Kind.ALIVE, True, incarnation, version, int(detail[0]) / 1000
+            Kind.ALIVE, True, incarnation, version, int(created) / 1000
         )
         self._status, self.is_new = Status.ALIVE, True
-        self._settle(changes, added)
+        self._settle(changes)
 
     def _update(self, changes: Changes, last: bool) -> None:
         call = self._engine.records.update(
@@ -284,23 +287,37 @@ class Life:
             Address.of(self._next_id).record if self._next_id else None,
         )
         self._hold.run(call, last)
-        outcome, version, detail = call.result
+        outcome, version, incarnation, field = call.result
+        known = bool(self._loaded.incarnation)
         if outcome is Outcome.STORED:
-            self._loaded = self._loaded._replace(version=version)
-            self._id = self._next_id or self._id
-            self._settle(changes, dict(zip(changes.additions, detail, strict=True)))
-        elif outcome is Outcome.ABSENT and self._status is Status.UNREAD:
+            now = self._loaded._replace(version=version, incarnation=incarnation)
+            self._loaded, self._id = now, self._next_id or self._id
+            self._settle(changes)
+        elif outcome in _NOTHING and not known:
             self._become_new()
             if self._is_due(changes):
                 self._create(changes)
         elif outcome in _GONE:
             self._become_gone()
             self._drop_changes()
+        elif outcome is Outcome.NUMBER:
+            self._explain(field.decode())
+            self.commit(last)
         else:
-            raise self._refusal(call.result)
+            raise self._refusal(outcome)
 
-    def _settle(self, changes: Changes, sums: Mapping[str, bytes]) -> None:
-        self._fields.committed(changes, sums)
+    def _explain(self, name: str) -> None:
+        """Raise what is wrong with a field that can't be counted.
+
+        Unless its bytes were corrupt: then the session is a new one now.
+        """
+        fields = self.fields_to_read()
+        self.decoding(lambda _: fields.get(name))
+        if self._status is Status.ALIVE:
+            raise EncodeError(f"field {name!r} and what is added can't be counted")
+
+    def _settle(self, changes: Changes) -> None:
+        self._fields.committed(changes)
         self._next_id, self._ttl, self._forced = None, None, False
         self.refreshed = True
 
@@ -310,12 +327,9 @@ class Life:
             raise SessionGone(f"session {self._handle} is gone; nothing was written")
         _log.warning("session %s is gone; a late change of it is dropped", self._handle)
 
-    def _refusal(self, committed: Committed) -> SmartRedisError:
-        if committed.outcome is Outcome.LARGE:
+    def _refusal(self, outcome: Outcome) -> SmartRedisError:
+        if outcome is Outcome.LARGE:
             return self._too_large()
-        if committed.outcome is Outcome.NUMBER:
-            name = committed.detail[0].decode()
-            return EncodeError(f"field {name!r} and what is added can't be counted")
         return LockLost(
             f"the lock of session {self._handle} was lost before the commit, "
             f"and another changed it; nothing was written"
@@ -356,9 +370,11 @@ class Life:
             return
         self.over = True
         try:
-            if keep and self.touched and self._frozen and self.modified:
+            if not keep:
+                self.revert()
+            elif self._frozen and self.modified:
                 raise SessionFrozen(self._frozen)
-            if keep and self.touched:
+            elif self.touched:
                 self.commit(last=True)
         finally:
             self._frozen = self._frozen or "the response has begun; write before that"
@@ -377,7 +393,7 @@ class Life:
         self.commit()
         if self._hold or self._status in (Status.NEW, Status.GONE):
             return False
-        self._adopt(self._load_locked(), known=self._status is Status.ALIVE)
+        self._adopt(self._load_locked(), known=bool(self._loaded.incarnation))
         return not self._locks_requests()
 
     def leave_lock(self, taken: bool, keep: bool) -> None:
@@ -385,9 +401,8 @@ class Life:
         try:
             if keep:
                 self.commit(last=taken)
-            else:
-                self.revert()
         finally:
+            self.revert()  # also what could not be committed is not tried once more
             if taken:
                 self._hold.release()
 

@@ -122,16 +122,20 @@ class _Exchange:
         self._server_start = start_response
         self._response: tuple[str, Headers] | None = None  # the application's
         self._server_write: Callable[[bytes], object] | None = None
+        self._failure: BaseException | None = None
+        self._file: Iterable[bytes] | None = None  # what wsgi.file_wrapper made
 
     def run(self, app: Application, environ: dict[str, Any]) -> Iterable[bytes]:
         self._is_head = environ["REQUEST_METHOD"] == "HEAD"
+        wrapper = environ.get("wsgi.file_wrapper")
+        whole = (list, tuple, wrapper) if isinstance(wrapper, type) else (list, tuple)
+        if wrapper and not isinstance(wrapper, type):  # what it makes has to be noted
+            environ["wsgi.file_wrapper"] = self._noting(wrapper)
         try:
             body = app(environ, self._start_response)
         except BaseException as error:
             return [self.fail(error)]
-        wrapper = environ.get("wsgi.file_wrapper")
-        whole = (list, tuple, wrapper) if isinstance(wrapper, type) else (list, tuple)
-        if not isinstance(body, whole):
+        if not isinstance(body, whole) and body is not self._file:
             return _Body(self, body)
         try:
             self.begin()
@@ -147,7 +151,14 @@ class _Exchange:
         if self._response is None:
             raise AssertionError("the application did not call start_response")
         status, headers = self._response
-        self._life.end(keep=not status.startswith("5"))
+        keep = not status.startswith("5")
+        if keep and self._failure:
+            raise self._failure
+        try:
+            self._life.end(keep)
+        except BaseException as failure:
+            self._failure = failure  # that the application may have caught
+            raise
         self._start_server(status, headers)
 
     def fail(self, error: BaseException) -> bytes:
@@ -187,6 +198,13 @@ class _Exchange:
             raise AssertionError("start_response is called again, without exc_info")
         self._response = status, headers
         return self._write
+
+    def _noting(self, wrapper: Callable[..., Any]) -> Callable[..., Any]:
+        def wrap(*arguments: Any) -> Any:
+            self._file = wrapper(*arguments)
+            return self._file
+
+        return wrap
 
     def _write(self, item: bytes) -> None:
         self.begin()

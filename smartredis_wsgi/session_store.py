@@ -9,7 +9,7 @@ from .engine import Engine
 from .ids import ID, Address
 from .life import Life
 from .session import Session
-from .store import Outcome
+from .store import Kind
 
 
 class SessionStore:
@@ -63,7 +63,7 @@ class SessionStore:
             return False
         call = self._engine.records.destroy(Address.of(session_id).record)
         self._engine.wire.run(call)
-        return call.result is Outcome.DESTROYED
+        return call.result is Kind.DESTROYED
 
     def lock_name(self, session_id: str) -> str:
         """What a `redis_lock.Lock` of a worker's own calls this session's lock."""

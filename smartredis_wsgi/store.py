@@ -23,10 +23,10 @@ from .config import Config
 from .fields import Changes, Number
 from .wire import Call, Script
 
-_LOAD = Script.named("load")
-_CREATE = Script.named("create")
-_UPDATE = Script.named("update")
-_DESTROY = Script.named("destroy")
+_LOAD = Script.named("record", "load")
+_CREATE = Script.named("record", "create")
+_UPDATE = Script.named("record", "update")
+_DESTROY = Script.named("record", "destroy")
 
 
 class Kind(Enum):
@@ -65,14 +65,15 @@ class Loaded(NamedTuple):
 
 
 class Committed(NamedTuple):
-    """A commit's outcome.
+    """A commit's outcome, and the record's state after it.
 
-    Its detail: what the additions came to, or the field that is no number.
+    Its detail: of a creation the time of it in ms, or the field that is no number.
     """
 
     outcome: Outcome
     version: int
-    detail: list[bytes]
+    incarnation: bytes
+    detail: bytes
 
 
 class Basis(NamedTuple):
@@ -158,13 +159,13 @@ class Records:
             _committed,
         )
 
-    def destroy(self, name: str) -> Call[Outcome]:
+    def destroy(self, name: str) -> Call[Kind]:
         """Replace a record by a tombstone; where there is none, do nothing."""
         return Call(
             _DESTROY,
             [self.key(name)],
             (self._tombstone_ms,),
-            lambda answer: Outcome(answer[0].decode()),
+            lambda answer: Kind(answer[0].decode()),
         )
 
 
@@ -210,5 +211,5 @@ def _loaded(answer: list[Any]) -> Loaded:
 
 
 def _committed(answer: list[Any]) -> Committed:
-    outcome, version, *detail = answer
-    return Committed(Outcome(outcome.decode()), int(version), detail)
+    outcome, version, incarnation, detail = [*answer, b""][:4]
+    return Committed(Outcome(outcome.decode()), int(version), incarnation, detail)

@@ -23,6 +23,7 @@ from redis.exceptions import (
     RedisError,
     ResponseError,
 )
+from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from .connect import client_for
 from .errors import StoreUnavailable
@@ -32,8 +33,12 @@ Text = bytes | str
 Argument = bytes | str | int | float
 
 _NEVER_DECODE = {"NEVER_DECODE": True}  # whatever the client was configured for
-# Redis 6.2 puts a script's error into a sentence: the word may stand anywhere.
-_CODE = re.compile(r"-?\b([A-Z]{4,}|OOM)\b(?! (?:R|r)unning)")
+_FAILURES = (RedisError, RedisClusterException, OSError)
+# Redis 6.2 puts a script's error into a sentence: the code may stand anywhere.
+_CODE = re.compile(
+    r"\b(OOM|READONLY|LOADING|MISCONF|CLUSTERDOWN|MASTERDOWN|NOREPLICAS|NOPERM|NOAUTH|"
+    r"WRONGPASS|WRONGTYPE|CROSSSLOT|TRYAGAIN|MOVED|ASK|BUSY|NOSCRIPT)\b"
+)
 
 
 class Script(NamedTuple):
@@ -43,10 +48,10 @@ class Script(NamedTuple):
     digest: str
 
     @classmethod
-    def named(cls, name: str) -> "Script":
-        """The script that stands in scripts/<name>.lua."""
+    def named(cls, *names: str) -> "Script":
+        """The script that stands in scripts/<name>.lua; or several, in one."""
         folder = resources.files(__package__) / "scripts"
-        return cls.of((folder / f"{name}.lua").read_bytes())
+        return cls.of(b"".join((folder / f"{n}.lua").read_bytes() for n in names))
 
     @classmethod
     def of(cls, source: bytes) -> "Script":
@@ -96,13 +101,6 @@ class Call(Generic[T]):
         self.result: T = self._read(parts)
 
 
-class Signal(NamedTuple):
-    """A list on which somebody may push, and how long to wait for that, in seconds."""
-
-    key: Text
-    seconds: float
-
-
 class Wire:
     """One Redis, whatever client leads to it. Threads may share it."""
 
@@ -120,17 +118,16 @@ class Wire:
         self._timeout = timeout
         self._known: set[str] = set()
 
-    def run(self, *calls: Call[Any], after: Signal | None = None) -> None:
+    def run(self, *calls: Call[Any]) -> None:
         """Run the calls in their order; each holds its result then. One round trip.
 
-        A server that lost the scripts costs one more, a signal its wait.
+        A server that lost the scripts costs one more.
 
         Raises:
             StoreUnavailable: No answer, an error, or an answer that is not ours.
         """
-        wait = [self._blpop(after)] if after else []
         replies = self._exchange(
-            wait + [c.by_digest() if self._knows(c) else c.by_source() for c in calls]
+            [c.by_digest() if self._knows(c) else c.by_source() for c in calls]
         )
         if any(isinstance(reply, NoScriptError) for reply in replies):
             replies = self._exchange([call.by_source() for call in calls])
@@ -138,13 +135,25 @@ class Wire:
             if isinstance(reply, Exception):
                 raise _unavailable(reply)
         self._known.update(call.script.digest for call in calls)
-        self._deliver(calls, replies[-len(calls) :])
+        self._deliver(calls, replies)
+
+    def wait(self, key: str, seconds: float) -> None:
+        """Wait for a push to a list. One round trip.
+
+        A client that is less patient waits for as long as it does.
+
+        Raises:
+            StoreUnavailable: An error.
+        """
+        try:
+            self.client.blpop([key], min(seconds, self._timeout / 2))
+        except RedisTimeoutError:
+            return
+        except _FAILURES as failure:
+            raise _unavailable(failure) from None
 
     def _knows(self, call: Call[Any]) -> bool:
         return call.script.digest in self._known
-
-    def _blpop(self, signal: Signal) -> tuple[Argument, ...]:
-        return "BLPOP", signal.key, min(signal.seconds, self._timeout / 2)
 
     def _exchange(self, commands: list[tuple[Argument, ...]]) -> list[Any]:
         """Replies in the commands' order; a refusal is a reply, a failure an error."""
@@ -159,7 +168,7 @@ class Wire:
                 pipe.execute_command(*command, **_NEVER_DECODE)
             replies: list[Any] = pipe.execute(raise_on_error=False)
             return replies
-        except (RedisError, RedisClusterException, OSError) as failure:
+        except _FAILURES as failure:
             raise _unavailable(failure) from None
 
     def _deliver(self, calls: Sequence[Call[Any]], replies: list[Any]) -> None:

@@ -27,6 +27,7 @@ STOP_SECONDS = 10.0
 # The application, as a module for whatever server imports it.
 MODULE = '''
 import os
+import time
 from socketserver import ThreadingMixIn
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 from wsgiref.validate import validator
@@ -59,11 +60,16 @@ def show(environ, session, start_response):
 
 
 def put(environ, session, start_response):
-    """Answers with a redirect, and goes on sending for a while."""
-    session["text"] = environ["QUERY_STRING"]
+    """Answers with a redirect; the body of a slow one ends when a file says so."""
+    text = session["text"] = environ["QUERY_STRING"]
     start_response("303 See Other", [*PLAIN, ("Location", "/show")])
-    for _ in range(50):
-        yield b"x" * 1000
+    yield b"x" * 1000
+    deadline = time.monotonic() + 10
+    while text.startswith("slow") and not os.path.exists(text):
+        if time.monotonic() > deadline:
+            raise TimeoutError(text)
+        time.sleep(0.002)
+    yield b"x" * 1000
 
 
 def log_out(environ, session, start_response):
@@ -125,7 +131,7 @@ class AppServer:
 
     def __init__(self, kind: str, folder: Path, records: str) -> None:
         self.kind, self.records = kind, records
-        self._folder = folder
+        self.folder = folder
         self._child: subprocess.Popen[bytes] | None = None
         (folder / "counter.py").write_text(MODULE)
 
@@ -139,16 +145,16 @@ class AppServer:
 
     @property
     def log(self) -> str:
-        return (self._folder / "log").read_text("utf-8", "replace")
+        return (self.folder / "log").read_text("utf-8", "replace")
 
     def start(self) -> AppServer:
         """Returns once it accepts connections."""
         self.port = free_port()
         environ = {"RECORDS": self.records, "HOST": HOST, "PORT": str(self.port)}
-        with (self._folder / "log").open("ab") as log:
+        with (self.folder / "log").open("ab") as log:
             self._child = subprocess.Popen(
                 [word.format(at=self.at) for word in COMMANDS[self.kind]],
-                cwd=self._folder,
+                cwd=self.folder,
                 env={**os.environ, **environ},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -320,17 +326,17 @@ def test_a_session_ends_at_logout_and_its_old_id_counts_from_1_under_a_new_one(
     assert not any(old.encode() in key for key in keys)
 
 
-def follow(app: AppServer, number: int, cookie: str) -> bytes:
-    """What a client is shown that follows a redirect when its headers are there.
-
-    Its body is still coming then.
-    """
+def follow(app: AppServer, text: str, cookie: str) -> bytes:
+    """What a client is shown that follows a redirect while its body still comes."""
     connection = http.client.HTTPConnection(HOST, app.port, timeout=REQUEST_SECONDS)
     try:
-        connection.request("POST", f"/put?text-{number}", headers={"Cookie": cookie})
+        connection.request("POST", f"/put?{text}", headers={"Cookie": cookie})
         with connection.getresponse() as response:
             assert response.status == 303
-            return send(app, "GET", response.headers["Location"], cookie).body
+            shown = send(app, "GET", response.headers["Location"], cookie)
+            (app.folder / text).touch()
+            response.read()
+        return shown.body
     finally:
         connection.close()
 
@@ -343,11 +349,16 @@ def test_a_client_that_follows_a_redirect_at_once_reads_its_write(
         browser.get(app.url)
 
     def follow_25_times(browser: Browser) -> list[bytes]:
-        return [follow(app, number, f"sid={browser.id}") for number in range(25)]
+        cookie = f"sid={browser.id}"
+        name = f"slow-{browsers.index(browser)}"
+        return [follow(app, f"{name}-{turn}", cookie) for turn in range(25)]
 
     with ThreadPoolExecutor(FOLLOWERS) as threads:
         shown = list(threads.map(follow_25_times, browsers))
-    assert shown == [[b"text-%d 1" % number for number in range(25)]] * FOLLOWERS
+    assert shown == [
+        [f"slow-{place}-{turn} 1".encode() for turn in range(25)]
+        for place in range(FOLLOWERS)
+    ]
 
 
 def test_parallel_increments_all_count(app: AppServer) -> None:

@@ -19,8 +19,9 @@ SOURCES = {
 # Whoever stands in a line may import from the lines above it, and from no other.
 ORDER = [
     "errors",
-    "codec config connect ids locks.none locks.protocol locks.strategy",
-    "cookie fields wire",
+    "codec config embedded ids locks.none locks.protocol locks.strategy",
+    "connect cookie fields",
+    "wire",
     "locks.redlock locks.single",
     "locks store",
     "engine",
@@ -140,17 +141,16 @@ SCRIPTS = sorted((PACKAGE / "scripts").glob("*.lua"))
 
 @pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: path.stem)
 def test_every_script_says_what_it_takes_and_what_it_returns(path):
-    lines = path.read_text("utf-8").splitlines()
-    size = next(n for n, line in enumerate(lines) if not line.startswith("--"))
-    header, body = "\n".join(lines[:size]), "\n".join(lines[size:])
-    for word in ("KEYS", "ARGV", "Returns"):
-        assert re.search(rf"^-- {word}\b", header, re.MULTILINE), word
-    keys, arguments = (
-        set(re.findall(r"\d+", re.search(pattern, header, re.DOTALL)[1]))
-        for pattern in (r"-- KEYS(.*?)-- ARGV", r"-- ARGV(.*?)-- Returns")
+    text = path.read_text("utf-8")
+    header, body = re.fullmatch(r"((?:--.*\n|\n)*)([\s\S]*)", text).groups()
+    sections = dict(
+        re.findall(r"^-- (KEYS|ARGV|Returns)\b((?:.*\n--   .*)*.*)", header, re.M)
     )
-    assert set(re.findall(r"KEYS\[(\d+)", body)) <= keys
-    assert set(re.findall(r"ARGV\[(\d+)", body)) <= arguments
+    assert "Returns" in sections
+    for word in ("KEYS", "ARGV"):
+        assert (word in body) is (word in sections)
+        told = set(re.findall(r"\d+", sections.get(word, "")))
+        assert set(re.findall(rf"{word}\[(\d+)", body)) <= told
 
 
 def test_there_is_a_script_for_every_verb():

@@ -1220,6 +1220,26 @@ def test_a_session_that_was_destroyed_is_locked_no_more(
         assert not locking.tokens()
 
 
+def test_a_session_with_a_new_id_stays_locked_to_the_requests_end(
+    locking: Locking, unlocked: SessionStore
+) -> None:
+    session_id = _create(unlocked, n=1)
+    with locking.store().open(session_id) as session:
+        session["n"] += 1
+        held = locking.tokens()
+        session.regenerate_id()
+        session.save()
+        assert locking.tokens() == held
+        with (
+            locking.store(lock_wait=0).open(session.id) as other,
+            pytest.raises(LockTimeout),
+        ):
+            other.get("n")
+        session["n"] += 1
+    assert not locking.tokens()
+    assert _read(unlocked, session.id) == {"n": 3}
+
+
 def test_scope_commit_locks_around_the_commit_only(
     locking: Locking, unlocked: SessionStore
 ) -> None:

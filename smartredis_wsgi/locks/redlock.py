@@ -91,17 +91,16 @@ class Redlock:
         Args:
             undo: Sent behind the command where the answer is missing.
         """
-        asked = [node.send(command) for node in self._nodes]
         end = time.monotonic() + self._node_seconds
-        return [
-            node.receive(connection, end, undo)
-            for node, connection in zip(self._nodes, asked, strict=True)
-        ]
+        nodes = sorted(self._nodes, key=lambda node: node.is_silent)
+        asked = [(node, node.send(command, end)) for node in nodes]
+        return [node.receive(connection, end, undo) for node, connection in asked]
 
     def _check_independent(self) -> None:
         infos = [str(answer) for answer in self.ask(("INFO", "server")) if answer]
         runs = [info.partition("run_id:")[2][:40] for info in infos]
-        if len(set(runs)) < len(runs):
+        places = [node.place for node in self._nodes]
+        if len(set(runs)) < len(runs) or len(set(places)) < len(places):
             raise ConfigError(
                 "option lock_nodes: two of them are the same server; "
                 "use masters that are independent"
@@ -169,10 +168,13 @@ class _Node:
         if not isinstance(client, Redis):
             raise ConfigError("option lock_nodes: use plain Redis masters, no Cluster")
         given = client.connection_pool
+        self.is_silent = False
+        kwargs = given.connection_kwargs
+        self.place = tuple(map(kwargs.get, ("host", "port", "path")))
         self._pool = ConnectionPool(
             connection_class=given.connection_class,
             **{
-                **given.connection_kwargs,
+                **kwargs,
                 "socket_timeout": seconds,
                 "socket_connect_timeout": seconds,
                 "retry": Retry(NoBackoff(), 0),
@@ -180,8 +182,14 @@ class _Node:
             },
         )
 
-    def send(self, command: Command) -> Any:
-        """The connection that the command went out on; None where there is none."""
+    def send(self, command: Command, end: float) -> Any:
+        """The connection that the command went out on; None where there is none.
+
+        A connection is not waited for once the others have used up the time.
+        """
+        if self.is_silent and time.monotonic() > end:
+            return None
+        self.is_silent = True  # until it answers
         try:
             connection = self._pool.get_connection()
         except (RedisError, OSError):
@@ -200,6 +208,7 @@ class _Node:
             if connection.can_read(max(0.0, end - time.monotonic())):
                 answer = connection.read_response()
                 self._pool.release(connection)
+                self.is_silent = False
                 return answer
         except (RedisError, OSError):
             pass  # as silence: what it did is not known

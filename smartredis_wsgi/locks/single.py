@@ -1,23 +1,33 @@
 """A lock on one Redis: ``SET key token NX PX ms``, in python-redis-lock's protocol.
 
 A waiter blocks on the lock's signal (BLPOP) and tries again when it comes, or after
-`retry_time` where no signal comes because the holder died. The trial travels with the
-BLPOP. What the holder wants to do first and last may travel with the lock, too: see the
-riders of `acquire` and `release`.
+`retry_time` where no signal comes because the holder died. What the holder wants to do
+first and last may travel with the lock: see the riders.
 """
 
+import functools
 import random
 import time
 from enum import Enum
 from typing import Any
 
 from ..errors import LockLost, LockTimeout, StoreUnavailable
-from ..wire import Call, Script, Signal, Wire
+from ..wire import Call, Script, Wire
 from . import protocol
 
 _ACQUIRE = Script.named("acquire")
 _EXTEND = Script.named("extend")
-_RELEASE = Script.of(protocol.RELEASE_SOURCE)
+
+
+@functools.cache
+def _release_after(*digests: str) -> Script:
+    """The release that travels behind these scripts.
+
+    It is known to a server only together with them. Otherwise a server that lost a
+    commit's script, but not this one, would release before the commit is sent again.
+    """
+    behind = b"".join(f"\n-- behind {digest}".encode() for digest in digests)
+    return Script.of(protocol.RELEASE_SOURCE + behind)
 
 
 class _Outcome(Enum):
@@ -29,6 +39,8 @@ class _Outcome(Enum):
 
 class SingleNodeLock:
     """A strategy on one Redis, a plain client, Sentinel's or a Cluster's.
+
+    In a Cluster a lock's name has to hold a hash tag, as those of sessions do.
 
     Args:
         client: A redis-py client, or a URL.
@@ -58,8 +70,8 @@ class SingleNodeLock:
     def acquire(self, key: str) -> "SingleNodeLease":
         """Take the lock, or wait for it. One round trip where it is free.
 
-        Each try of a waiter is another one. A lost reply is not repeated: what it may
-        have taken is released, or expires.
+        Each turn of a waiter is two more. Where the reply is lost, what it may have
+        taken is released, or expires.
 
         Raises:
             LockTimeout: It stayed taken for `wait`, or too many wait.
@@ -74,57 +86,47 @@ class SingleNodeLock:
     ) -> "SingleNodeLease | None":
         """As `acquire`; the riders run under the lock, in the same round trip.
 
-        Where one has waited they cost one more: a big answer is not asked for in vain.
-
         Args:
             record: No lock is taken, and nothing returned, where this key is no hash.
                 The riders have run then, too.
         """
         lease = SingleNodeLease(self, key)
         try:
-            outcome = self._try(lease, record, self._wait, riders)
-            if outcome is _Outcome.BUSY:
-                outcome = self._wait_for(lease, record)
-                if riders:
-                    self.wire.run(*riders)
+            outcome = self._wait_for(lease, record or lease.lock_key, riders)
         except StoreUnavailable:
             lease.release_if_possible()
             raise
         return lease if outcome is _Outcome.HELD else None
 
-    def _wait_for(self, lease: "SingleNodeLease", record: str | None) -> _Outcome:
-        end = time.monotonic() + self._wait
-        while (left := end - time.monotonic()) > 0:
-            pause = min(left, self._retry_time * random.uniform(0.5, 1))
-            signal = Signal(protocol.signal_key(lease.name), pause)
-            outcome = self._try(lease, record, left, after=signal)
-            if outcome is not _Outcome.BUSY:
-                return outcome
-        raise LockTimeout(f"the lock stayed taken for {self._wait:g} s; lock_wait")
-
-    def _try(
-        self,
-        lease: "SingleNodeLease",
-        record: str | None,
-        left: float,
-        riders: tuple[Call[Any], ...] = (),
-        after: Signal | None = None,
+    def _wait_for(
+        self, lease: "SingleNodeLease", record: str, riders: tuple[Call[Any], ...]
     ) -> _Outcome:
-        lock = lease.lock_key
-        expiry_ms, left_ms = round(self.expiry * 1000), max(1, round(left * 1000))
-        call = Call(
+        end = time.monotonic() + self._wait
+        while True:
+            left = max(0.0, end - time.monotonic())
+            call = self._attempt(lease, record, left)
+            lease.deadline = time.monotonic() + self.expiry
+            self.wire.run(call, *riders)
+            if call.result is _Outcome.CROWDED:
+                most = f"{self._max_waiters} wait for the lock"
+                raise LockTimeout(f"{most} already; lock_max_waiters")
+            if call.result is not _Outcome.BUSY:
+                return call.result
+            if not left:
+                raise LockTimeout(f"the lock was taken for {self._wait:g} s; lock_wait")
+            pause = self._retry_time * random.uniform(0.5, 1)
+            self.wire.wait(protocol.signal_key(lease.name), min(left, pause))
+
+    def _attempt(
+        self, lease: "SingleNodeLease", record: str, left: float
+    ) -> Call[_Outcome]:
+        expiry_ms, left_ms = round(self.expiry * 1000), round(left * 1000)
+        return Call(
             _ACQUIRE,
-            [lock, protocol.waiters_key(lease.name), record or lock],
+            [lease.lock_key, protocol.waiters_key(lease.name), record],
             (lease.token, expiry_ms, self._max_waiters, left_ms),
             lambda answer: _Outcome(answer[0]),
         )
-        lease.deadline = time.monotonic() + self.expiry
-        self.wire.run(call, *riders, after=after)
-        if call.result is _Outcome.CROWDED:
-            raise LockTimeout(
-                f"{self._max_waiters} wait for the lock; lock_max_waiters"
-            )
-        return call.result
 
 
 class SingleNodeLease:
@@ -146,7 +148,8 @@ class SingleNodeLease:
         """
         keys = [self.lock_key, protocol.signal_key(self.name)]
         arguments = (self.token, protocol.SIGNAL_MS)
-        call = Call(_RELEASE, keys, arguments, lambda _: None, echoes=False)
+        script = _release_after(*(rider.script.digest for rider in riders))
+        call = Call(script, keys, arguments, lambda _: None, echoes=False)
         self._strategy.wire.run(*riders, call)
 
     def release_if_possible(self) -> None:

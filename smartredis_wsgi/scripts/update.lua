@@ -7,86 +7,64 @@
 --       9 number of sets; 10 of deletions; 11 of additions;
 --       12.. field, value for each set; field for each deletion; field, number for each
 --       addition; last nonce
--- Returns {nonce, outcome, version, ...} where outcome is
---   stored   and what each addition came to follows
+-- Returns {nonce, outcome, version, incarnation, ...} where outcome is
+--   stored
 --   absent   nothing of ours is there; destroyed, moved: a tombstone
 --   gone     another incarnation lies there, or the target is taken
 --   stale    another version than asked for
 --   held     another holds the lock
 --   large    would exceed max_size
 --   number   and the field follows: what it holds, or what is added, can't be counted
--- Nothing is written unless stored. Run twice, it finds its nonce among the last 16 commits
--- and reports what the first run did.
+-- Nothing is written unless stored. Run twice, it finds its nonce among the last 16
+-- commits and reports what the first run did.
 local record, target, lock, nonce = KEYS[1], KEYS[2], KEYS[3], ARGV[#ARGV]
 local nsets, ndels, nadds = tonumber(ARGV[9]), tonumber(ARGV[10]), tonumber(ARGV[11])
 local dels_at = 12 + 2 * nsets
 local adds_at = dels_at + ndels
 
-local function type_of(key)
-  return redis.call('TYPE', key).ok
-end
-
-local function with_sums(version)
-  local answer = {nonce, 'stored', version}
-  for i = adds_at, adds_at + 2 * nadds - 1, 2 do
-    table.insert(answer, redis.call('HGET', target, ARGV[i]) or '0')
-  end
-  return answer
-end
-
 -- A second run.
-if type_of(target) == 'hash' then
-  local at = string.find(redis.call('HGET', target, '@commits') or '', nonce, 1, true)
-  if at then
-    local later = math.floor((at - 1) / (#nonce + 1))
-    return with_sums(redis.call('HGET', target, '@version') - later)
-  end
+local kind, meta = look_at(target)
+if kind == 'alive' then
+  local at = string.find(meta.commits, nonce, 1, true)
+  local later = at and math.floor((at - 1) / (#nonce + 1))
+  if at then return {nonce, 'stored', meta.version - later, meta.incarnation} end
 end
 
 -- May it be written to?
-local kind = type_of(record)
-if kind == 'string' then
-  local mark = redis.call('GET', record)
-  if mark ~= 'destroyed' and mark ~= 'moved' then mark = 'absent' end
-  return {nonce, mark, 0}
+if target ~= record then
+  if kind ~= 'absent' then return {nonce, 'gone', 0, ''} end
+  kind, meta = look_at(record)
 end
-if kind ~= 'hash' then return {nonce, 'absent', 0} end
-local meta = redis.call('HMGET', record,
-  '@incarnation', '@version', '@created', '@ttl', '@size', '@commits')
-local incarnation, version, created = meta[1], tonumber(meta[2] or ''), tonumber(meta[3] or '')
-local size, commits = tonumber(meta[5] or ''), meta[6]
-if not (incarnation and version and created and size and commits) then
-  return {nonce, 'absent', 0}
+if kind == 'foreign' then kind = 'absent' end
+if kind ~= 'alive' then return {nonce, kind, 0, ''} end
+local function refused(outcome, detail)
+  return {nonce, outcome, meta.version, meta.incarnation, detail}
 end
-if ARGV[1] ~= '' and ARGV[1] ~= incarnation then return {nonce, 'gone', version} end
-if target ~= record and type_of(target) ~= 'none' then return {nonce, 'gone', version} end
+if ARGV[1] ~= '' and ARGV[1] ~= meta.incarnation then return refused('gone') end
 
-local remaining = tonumber(ARGV[5]) or tonumber(meta[4] or '') or tonumber(ARGV[4])
-if ARGV[6] ~= '0' then
-  local time = redis.call('TIME')
-  local age = time[1] * 1000 + math.floor(time[2] / 1000) - created
-  remaining = math.min(remaining, tonumber(ARGV[6]) - age)
-end
-if remaining <= 0 then
+local ttl = tonumber(ARGV[5]) or meta.ttl or tonumber(ARGV[4])
+local left = left_for(ttl, meta.created, tonumber(ARGV[6]))
+if left <= 0 then
   redis.call('UNLINK', record)
-  return {nonce, 'absent', 0}
+  return {nonce, 'absent', 0, ''}
 end
 
 if ARGV[3] ~= '' then
-  local holder = type_of(lock) == 'string' and redis.call('GET', lock)
-  if holder and holder ~= ARGV[3] then return {nonce, 'held', version} end
+  local holder = redis.call('TYPE', lock).ok == 'string' and redis.call('GET', lock)
+  if holder and holder ~= ARGV[3] then return refused('held') end
 end
-if ARGV[2] ~= '' and tonumber(ARGV[2]) ~= version then return {nonce, 'stale', version} end
+if ARGV[2] ~= '' and tonumber(ARGV[2]) ~= meta.version then return refused('stale') end
 
 -- Can it be written?
-local before = size
+local size = meta.size
 local function grow(field, stored, bytes)
   if not stored then size = size + #field end
   size = size + bytes - #(stored or '')
 end
 
 local function is_int(text)
-  return text == '0' or (string.find(text, '^-?[1-9]%d*$') and #text <= 18)
+  local digits = string.match(text, '^-?([1-9]%d*)$')
+  return text == '0' or (digits and #digits <= 18)
 end
 
 local function is_number(text)
@@ -115,28 +93,30 @@ local sums, ints = {}, {}
 for i = adds_at, adds_at + 2 * nadds - 1, 2 do
   local stored = redis.call('HGET', record, ARGV[i])
   sums[i], ints[i] = sum_of(stored or '0', ARGV[i + 1])
-  if not sums[i] then return {nonce, 'number', version, ARGV[i]} end
+  if not sums[i] then return refused('number', ARGV[i]) end
   grow(ARGV[i], stored, #sums[i])
 end
-if size > before and size > tonumber(ARGV[7]) then return {nonce, 'large', version} end
+if size > meta.size and size > tonumber(ARGV[7]) then return refused('large') end
 
 -- Write. The version first: a server without memory refuses it, and with it all the rest.
-version = redis.call('HINCRBY', record, '@version', 1)
+local version = redis.call('HINCRBY', record, '@version', 1)
 if target ~= record then
   redis.call('RENAME', record, target)
   redis.call('SET', record, 'moved', 'PX', ARGV[8])
 end
-redis.call('HSET', target, '@size', size,
-  '@commits', string.sub(nonce .. ' ' .. commits, 1, 16 * (#nonce + 1) - 1))
+redis.call('HSET', target,
+  '@commits', string.sub(nonce .. ' ' .. meta.commits, 1, 16 * (#nonce + 1) - 1))
 if ARGV[5] ~= '' then redis.call('HSET', target, '@ttl', ARGV[5]) end
 for i = 12, dels_at - 1, 2 do redis.call('HSET', target, ARGV[i], ARGV[i + 1]) end
 for i = dels_at, adds_at - 1 do redis.call('HDEL', target, ARGV[i]) end
 for i, sum in pairs(sums) do
   if ints[i] then
     redis.call('HINCRBY', target, ARGV[i], ARGV[i + 1])
+    size = size - #sum + #redis.call('HGET', target, ARGV[i])
   else
     redis.call('HSET', target, ARGV[i], sum)
   end
 end
-redis.call('PEXPIRE', target, remaining)
-return with_sums(version)
+redis.call('HSET', target, '@size', size)
+redis.call('PEXPIRE', target, left)
+return {nonce, 'stored', version, meta.incarnation}
