@@ -191,10 +191,18 @@ class Config:
         _choice("json", "msgpack", "pickle", method="encode"),
         "json, msgpack, pickle or an object with encode and decode",
     )
+    conflict: str = _option(
+        "merge",
+        _choice("merge", "raise", "overwrite"),
+        "a field that another changed since it was read: merge, raise or overwrite",
+    )
     on_gone: str = _option(
         "drop",
         _choice("drop", "raise"),
         "a commit onto a session that is gone: drop it with a log line, or raise",
+    )
+    rotate_grace: float = _option(
+        0.0, seconds_or_zero, "the id before a regeneration still reads for so long"
     )
     lock: Any = _option(
         "none",

@@ -14,16 +14,22 @@ from typing import Any, NamedTuple
 
 from .codec import Codec
 from .errors import EncodeError
+from .merge import ABSENT, merge
 
 Number = int | float
 
 
 class Changes(NamedTuple):
-    """What a commit carries; empty (false) if nothing changed."""
+    """What a commit carries; empty (false) if nothing changed.
+
+    Of fields that are set or deleted, and that were read before: what they were read
+    as, None if there was no such field.
+    """
 
     sets: Mapping[str, bytes]
     deletions: frozenset[str]
     additions: Mapping[str, Number]
+    read_as: Mapping[str, bytes | None] = {}
 
     def __bool__(self) -> bool:
         return bool(self.sets or self.deletions or self.additions)
@@ -43,6 +49,8 @@ class Fields(MutableMapping[str, Any]):
         self._assigned: dict[str, Any] = {}
         self._deleted: set[str] = set()
         self._added: dict[str, Number] = {}
+        self._seen: set[str] = set()  # what the application knows to be there, or not
+        self._guessed: set[str] = set()  # sums: others may have added, too
 
     def __getitem__(self, name: str) -> Any:
         """The value, decoded once.
@@ -61,13 +69,17 @@ class Fields(MutableMapping[str, Any]):
 
     def __setitem__(self, name: str, value: Any) -> None:
         _check_name(name)
+        if name in self._guessed:  # no ground to call the value equal, or another's
+            for known in (self._guessed, self._seen):
+                known.discard(name)
+            del self._stored[name]
         self._assigned[name] = value
         self._read.pop(name, None)
         self._deleted.discard(name)
         self._added.pop(name, None)
 
     def __delitem__(self, name: str) -> None:
-        if name not in self:
+        if not self._has(name):
             raise KeyError(name)
         for values in (self._assigned, self._read, self._added):
             values.pop(name, None)
@@ -75,6 +87,11 @@ class Fields(MutableMapping[str, Any]):
             self._deleted.add(name)
 
     def __contains__(self, name: object) -> bool:
+        if isinstance(name, str) and name not in self._assigned:
+            self._seen.add(name)
+        return self._has(name)
+
+    def _has(self, name: object) -> bool:
         if name in self._assigned or name in self._added:
             return True
         return name in self._stored and name not in self._deleted
@@ -109,27 +126,71 @@ class Fields(MutableMapping[str, Any]):
             EncodeError: A value that would not come back as it is; names the field.
         """
         sets = {**self._changed(self._read), **self._changed(self._assigned)}
-        return Changes(sets, frozenset(self._deleted), dict(self._added))
+        seen = self._seen & (sets.keys() | self._deleted)
+        read_as = {name: self._stored.get(name) for name in seen}
+        return Changes(sets, frozenset(self._deleted), dict(self._added), read_as)
 
     def revert(self) -> None:
         """Drop what was changed."""
         self._read, self._assigned, self._deleted, self._added = {}, {}, set(), {}
+        self._seen = set()
 
     def rebase(self, stored: Mapping[str, bytes]) -> None:
         """Keep what was changed, on top of what is stored now."""
         changed = {name: self._read[name] for name in self._changed(self._read)}
         self._assigned = {**changed, **self._assigned}
-        self._stored, self._read = dict(stored), {}
+        self._stored, self._read, self._guessed = dict(stored), {}, set()
         self._deleted &= stored.keys()
 
-    def committed(self, changes: Changes) -> None:
-        """The changes are stored. What others did is not seen before a load."""
-        sums = {name: self[name] for name in changes.additions}
+    def committed(self, changes: Changes, loaded: bool) -> None:
+        """The changes are stored. What others did is not seen before a load.
+
+        Args:
+            loaded: It is known what was stored before, so that a sum can be guessed.
+        """
+        sums = {name: self[name] for name in changes.additions if loaded}
         self._read |= {**self._assigned, **sums}
         self._stored |= {**changes.sets, **self._changed(sums)}
         for name in changes.deletions:
             del self._stored[name]
         self._assigned, self._deleted, self._added = {}, set(), {}
+        self._guessed |= sums.keys()
+        self._seen |= changes.sets.keys()
+
+    def merge(self, theirs: Mapping[str, bytes | None]) -> None:
+        """Merge what another has stored since into what is changed here.
+
+        Args:
+            theirs: Fields that are changed here, as they are stored now.
+        """
+        for name, raw in theirs.items():
+            base = self._value(self._stored.get(name))
+            mine = ABSENT if name in self._deleted else self[name]
+            merged = merge(base, self._value(raw), mine, self._is_same)
+            self._restore(name, raw)
+            if merged is not ABSENT:
+                self[name] = merged
+            elif raw is not None:
+                self._deleted.add(name)
+
+    def _restore(self, name: str, raw: bytes | None) -> None:
+        """Have a field as it is stored, unchanged."""
+        for values in (self._assigned, self._read, self._stored):
+            values.pop(name, None)
+        self._deleted.discard(name)
+        if raw is not None:
+            self._stored[name] = raw
+
+    def _value(self, raw: bytes | None) -> Any:
+        try:
+            return ABSENT if raw is None else self._codec.decode(raw)
+        except ValueError:
+            return ABSENT  # nothing to merge with
+
+    def _is_same(self, one: Any, other: Any) -> bool:
+        if one is ABSENT or other is ABSENT:
+            return one is other
+        return self._codec.encode(one) == self._codec.encode(other)
 
     def _decoded(self, name: str) -> Any:
         if name not in self._read:

@@ -13,12 +13,15 @@
           commit without a load stays UNREAD; onto nothing or a tombstone it makes a
           NEW one, but none beside a session that was rotated: that one is GONE
 
+A record that was loaded and then rotated by another request is followed to its new key.
+
 Changes are proposals until a commit. With a lock, `lock_scope` says when it is taken;
 the commit after a load under the lock asks for the version that was loaded: whoever
 lost the lock in between gets `LockLost`.
 """
 
 import logging
+import random
 import time
 from collections.abc import Callable
 from enum import Enum, auto
@@ -29,6 +32,7 @@ from .engine import Engine
 from .errors import (
     EncodeError,
     LockLost,
+    SessionConflict,
     SessionFrozen,
     SessionGone,
     SessionTooLarge,
@@ -38,10 +42,11 @@ from .errors import (
 from .fields import Changes, Fields
 from .hold import Hold
 from .ids import Address
-from .store import Kind, Loaded, Outcome, size_of
+from .store import Destroyed, Kind, Loaded, Outcome, size_of
 
 T = TypeVar("T")
 _log = logging.getLogger("smartredis_wsgi")
+_MOST_CONFLICTS = 64  # each is another's success
 _NOTHING = (Outcome.ABSENT, Outcome.DESTROYED)
 _GONE = (*_NOTHING, Outcome.MOVED, Outcome.GONE)
 
@@ -68,11 +73,14 @@ class Life:
         self._engine = engine
         self._frozen = frozen
         self._id = client_id or ids.new_id()
+        self._address = Address.of(self._id)
         self._status = Status.UNREAD if client_id else Status.NEW
         self._fields = Fields(engine.codec)
         self._loaded = Loaded(Kind.ABSENT)
         self._hold = Hold(engine)
         self._next_id: str | None = None  # a rotation is asked for
+        self._moved = False  # by another: it has an id that only that one knows
+        self._conflicts = 0
         self._ttl: float | None = None  # a ttl of its own is asked for
         self._forced = self._forgotten = False
         self.touched = self.destroyed = self.refreshed = self.over = False
@@ -84,7 +92,7 @@ class Life:
         """The fields, loaded at the first time: one round trip."""
         self.touched = True
         if self._status is Status.UNREAD:
-            self._load()
+            self._load(locked=self._locks_requests())
         return self._fields
 
     def fields_to_write(self) -> Fields:
@@ -95,7 +103,7 @@ class Life:
         """
         self.check_writable()
         if self._status is Status.UNREAD and self._locks_requests():
-            self._load()
+            self._load(locked=True)
         return self._fields
 
     def check_writable(self) -> None:
@@ -122,13 +130,14 @@ class Life:
     @property
     def stored_id(self) -> str | None:
         """The id that the client should have; None if nothing is stored."""
-        return self._id if self._status in (Status.ALIVE, Status.UNREAD) else None
+        is_stored = self._status in (Status.ALIVE, Status.UNREAD)
+        return self._id if is_stored and not self._moved else None
 
     def rotate(self) -> None:
         self.check_writable()
         if self._status is Status.NEW:
-            self._id = ids.new_id()
-        else:
+            self._rename(ids.new_id())
+        elif not self._moved:
             self._next_id = ids.new_id(like=self._id)
 
     def force(self) -> None:
@@ -178,14 +187,28 @@ class Life:
         """Drop the changes and load again. One round trip."""
         self.touched = True
         self.revert()
-        if self._status is Status.ALIVE:
-            self._adopt(self._peek(), known=True)
-        elif self._status is Status.UNREAD:
-            self._load()
+        if self._status in (Status.UNREAD, Status.ALIVE):
+            self._load(locked=self._locks_requests() and not self._hold)
 
-    def _load(self) -> None:
-        loaded = self._load_locked() if self._locks_requests() else self._peek()
-        self._adopt(loaded, known=bool(self._loaded.incarnation))
+    def _load(self, locked: bool) -> None:
+        """Load the record; under the lock, if it is to be taken."""
+        loaded = self._load_locked() if locked else self._peek()
+        known = bool(self._loaded.incarnation)
+        self.refreshed |= loaded.prolonged
+        if loaded.moved_to and (known or loaded.in_grace):
+            self._follow(loaded.moved_to)
+            self._load(locked)
+        elif loaded.kind is Kind.MOVED or (
+            known and loaded.incarnation != self._loaded.incarnation
+        ):
+            self._become_gone()
+        elif loaded.kind is Kind.ALIVE:
+            self._loaded, self._status = loaded, Status.ALIVE
+            self._fields.rebase(loaded.fields)
+        else:
+            if loaded.kind is Kind.FOREIGN:
+                _log.warning("no session of ours lies at the key of %s", self._handle)
+            self._become_new()
 
     def _peek(self) -> Loaded:
         call = self._engine.records.load(self._address.record)
@@ -202,25 +225,22 @@ class Life:
         self._hold.take(self._address, call)
         return call.result
 
-    def _adopt(self, loaded: Loaded, known: bool = False) -> None:
-        """Take what was loaded; known: it was alive before."""
-        self.refreshed |= loaded.prolonged
-        if known and loaded.incarnation != self._loaded.incarnation:
-            self._become_gone()
-        elif loaded.kind is Kind.ALIVE:
-            self._loaded, self._status = loaded, Status.ALIVE
-            self._fields.rebase(loaded.fields)
-        elif loaded.kind is Kind.MOVED:
-            self._become_gone()
-        else:
-            if loaded.kind is Kind.FOREIGN:
-                _log.warning("no session of ours lies at the key of %s", self._handle)
-            self._become_new()
-
     def _become_new(self) -> None:
         self._hold.release()
         self._status, self._loaded = Status.NEW, Loaded(Kind.ABSENT)
-        self._id, self._next_id, self.is_new = ids.new_id(), None, True
+        self._rename(ids.new_id())
+        self._next_id, self._moved, self.is_new = None, False, True
+
+    def _rename(self, session_id: str) -> None:
+        self._id, self._address = session_id, Address.of(session_id)
+
+    def _follow(self, name: str) -> None:
+        """Go on with the record where another request's rotation has moved it.
+
+        That one's response has the id: this one's says nothing of it.
+        """
+        self._address = self._address._replace(record=name)
+        self._moved, self._next_id = True, None
 
     def _become_gone(self) -> None:
         self._status, self._loaded = Status.GONE, Loaded(Kind.ABSENT)
@@ -269,11 +289,11 @@ class Life:
         name = self._address.record
         call = self._engine.records.create(name, incarnation, fields, self._ttl)
         self._engine.wire.run(call)
-        outcome, version, _, created = call.result
+        outcome, version, _, detail = call.result
         if outcome is not Outcome.STORED:
             raise StoreUnavailable("something else lies at the key of a new session")
         self._loaded = Loaded(
-            Kind.ALIVE, True, incarnation, version, int(created) / 1000
+            Kind.ALIVE, True, incarnation, version, int(detail[0]) / 1000
         )
         self._status, self.is_new = Status.ALIVE, True
         self._settle(changes)
@@ -287,24 +307,49 @@ class Life:
             Address.of(self._next_id).record if self._next_id else None,
         )
         self._hold.run(call, last)
-        outcome, version, incarnation, field = call.result
+        outcome, version, incarnation, detail = call.result
         known = bool(self._loaded.incarnation)
         if outcome is Outcome.STORED:
             now = self._loaded._replace(version=version, incarnation=incarnation)
-            self._loaded, self._id = now, self._next_id or self._id
+            self._loaded = now
+            if self._next_id:
+                self._rename(self._next_id)
             self._settle(changes)
         elif outcome in _NOTHING and not known:
             self._become_new()
             if self._is_due(changes):
                 self._create(changes)
+        elif outcome is Outcome.MOVED and known:
+            self._follow(detail[0])
+            self.commit(last)
+        elif outcome is Outcome.CONFLICT:
+            self._reconcile(dict(zip(detail[::2], detail[1::2], strict=True)))
+            self.commit(last)
+        elif outcome is Outcome.NUMBER:
+            self._explain(detail[0])
+            self.commit(last)
         elif outcome in _GONE:
             self._become_gone()
             self._drop_changes()
-        elif outcome is Outcome.NUMBER:
-            self._explain(field.decode())
-            self.commit(last)
         else:
             raise self._refusal(outcome)
+
+    def _reconcile(self, theirs: dict[str, bytes | None]) -> None:
+        """Merge what others stored since it was read; pause, lest they do so again.
+
+        Raises:
+            SessionConflict: It is not to be merged, or too many came in between.
+        """
+        self._conflicts += 1
+        may_merge = self._engine.config.conflict == "merge"
+        if not may_merge or self._conflicts > _MOST_CONFLICTS:
+            names = ", ".join(sorted(repr(name) for name in theirs))
+            raise SessionConflict(
+                f"session {self._handle}: another request changed {names} since it was "
+                f"read; nothing was written"
+            )
+        self._fields.merge(theirs)
+        time.sleep(random.uniform(0, 0.001) * self._conflicts)
 
     def _explain(self, name: str) -> None:
         """Raise what is wrong with a field that can't be counted.
@@ -317,7 +362,7 @@ class Life:
             raise EncodeError(f"field {name!r} and what is added can't be counted")
 
     def _settle(self, changes: Changes) -> None:
-        self._fields.committed(changes)
+        self._fields.committed(changes, loaded=self._status is Status.ALIVE)
         self._next_id, self._ttl, self._forced = None, None, False
         self.refreshed = True
 
@@ -344,18 +389,31 @@ class Life:
 
     # -- destroy and end -------------------------------------------------------------
 
-    def destroy(self) -> None:
+    def destroy(self) -> bool:
         """Put a tombstone at once. One round trip, and no lock is waited for.
 
-        What follows happens to a new session. Nothing stored: no round trip.
+        One more, where another request has moved the record. What follows happens to a
+        new session. Nothing stored: no round trip.
+
+        Returns:
+            Whether there is a tombstone now.
         """
         self.check_writable()
+        found = Destroyed(Kind.ABSENT, "")
         if self._status in (Status.UNREAD, Status.ALIVE):
-            call = self._engine.records.destroy(self._address.record)
-            self._hold.run(call, last=True)
+            found = self._destroy()
+        while found.moved_to:
+            self._follow(found.moved_to)
+            found = self._destroy()
         self.destroyed = True
         self._fields, self._ttl, self._forced = Fields(self._engine.codec), None, False
         self._become_new()
+        return found.kind is Kind.DESTROYED
+
+    def _destroy(self) -> Destroyed:
+        call = self._engine.records.destroy(self._address.record)
+        self._hold.run(call, last=True)
+        return call.result
 
     def end(self, keep: bool) -> None:
         """The request is over: commit, if it is to be kept, and release the lease.
@@ -393,7 +451,7 @@ class Life:
         self.commit()
         if self._hold or self._status in (Status.NEW, Status.GONE):
             return False
-        self._adopt(self._load_locked(), known=bool(self._loaded.incarnation))
+        self._load(locked=True)
         return not self._locks_requests()
 
     def leave_lock(self, taken: bool, keep: bool) -> None:
@@ -408,10 +466,6 @@ class Life:
 
     def _locks_requests(self) -> bool:
         return self._engine.locks("request") and not self._frozen
-
-    @property
-    def _address(self) -> Address:
-        return Address.of(self._id)
 
     @property
     def _handle(self) -> str:

@@ -9,7 +9,6 @@ from .engine import Engine
 from .ids import ID, Address
 from .life import Life
 from .session import Session
-from .store import Kind
 
 
 class SessionStore:
@@ -59,11 +58,7 @@ class SessionStore:
         Returns:
             Whether it is destroyed now; False where there was none.
         """
-        if not ID.fullmatch(session_id):
-            return False
-        call = self._engine.records.destroy(Address.of(session_id).record)
-        self._engine.wire.run(call)
-        return call.result is Kind.DESTROYED
+        return self.begin(session_id).destroy()
 
     def lock_name(self, session_id: str) -> str:
         """What a `redis_lock.Lock` of a worker's own calls this session's lock."""

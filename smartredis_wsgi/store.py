@@ -4,7 +4,7 @@ A key holds a hash (alive), a string (a tombstone) or nothing::
 
     nothing --create--> hash --destroy--> 'destroyed' --delete_expiry--> nothing
                         | |
-                        | +--rotation--> 'moved', and the hash at the new key
+                        | +--rotation--> 'moved ...', and the hash at the new key
                         +--ttl, max_lifetime, eviction--> nothing
 
 Beside the session's fields the hash holds what the scripts need, in names that begin
@@ -15,12 +15,13 @@ the last 16 commits, by which a commit that is sent again is recognised.
 The verbs here return a `Call`; a `Wire` runs it, alone or with a lock's.
 """
 
+import hashlib
 from collections.abc import Mapping
 from enum import Enum
 from typing import Any, NamedTuple
 
 from .config import Config
-from .fields import Changes, Number
+from .fields import Changes
 from .wire import Call, Script
 
 _LOAD = Script.named("record", "load")
@@ -48,13 +49,17 @@ class Outcome(Enum):
     MOVED = "moved"
     GONE = "gone"
     STALE = "stale"
+    CONFLICT = "conflict"
     HELD = "held"
     LARGE = "large"
     NUMBER = "number"
 
 
 class Loaded(NamedTuple):
-    """A record as it was read. Unless ALIVE, the rest is empty."""
+    """A record as it was read. Unless ALIVE, the rest is empty.
+
+    But of what is MOVED its name now is here, and whether everybody may follow it.
+    """
 
     kind: Kind
     prolonged: bool = False
@@ -62,18 +67,28 @@ class Loaded(NamedTuple):
     version: int = 0
     created: float = 0.0
     fields: Mapping[str, bytes] = {}
+    moved_to: str = ""
+    in_grace: bool = False
 
 
 class Committed(NamedTuple):
     """A commit's outcome, and the record's state after it.
 
-    Its detail: of a creation the time of it in ms, or the field that is no number.
+    Its detail: of a creation the time of it in ms; of what is MOVED its name now; the
+    field that is no NUMBER; in a CONFLICT fields and values as stored, by turns.
     """
 
     outcome: Outcome
     version: int
     incarnation: bytes
-    detail: bytes
+    detail: list[Any]
+
+
+class Destroyed(NamedTuple):
+    """What lies at a key now; what is MOVED is not destroyed, and has another name."""
+
+    kind: Kind
+    moved_to: str
 
 
 class Basis(NamedTuple):
@@ -93,6 +108,7 @@ class Records:
         self._ttl_ms = _ms(config.ttl)
         self._max_lifetime_ms = _ms(config.max_lifetime) if config.max_lifetime else 0
         self._tombstone_ms = _ms(config.delete_expiry)
+        self._grace_ms = round(config.rotate_grace * 1000)
 
     def key(self, name: str) -> str:
         return f"{self._config.prefix}{name}"
@@ -104,7 +120,7 @@ class Records:
         """
         touch_ms = round(self._config.touch_every * 1000)
         arguments = (self._ttl_ms, touch_ms, self._max_lifetime_ms)
-        return Call(_LOAD, [self.key(name)], arguments, _loaded)
+        return Call(_LOAD, [self.key(name)], arguments, self._loaded)
 
     def create(
         self,
@@ -115,10 +131,9 @@ class Records:
     ) -> Call[Committed]:
         """Make a record where there is nothing. The caller has checked its size."""
         own_ms = "" if ttl is None else _ms(ttl)
-        arguments = (incarnation, self._ttl_ms, own_ms, self._max_lifetime_ms)
-        pairs = _pairs(fields)
-        size = sum(map(len, pairs))
-        return Call(_CREATE, [self.key(name)], (*arguments, size, *pairs), _committed)
+        limits = (self._ttl_ms, own_ms, self._max_lifetime_ms)
+        arguments = (incarnation, *limits, size_of(fields), *_pairs(fields))
+        return Call(_CREATE, [self.key(name)], arguments, self._committed)
 
     def update(
         self,
@@ -130,13 +145,18 @@ class Records:
     ) -> Call[Committed]:
         """Write changes to a record that is there, if the basis holds; prolong it.
 
+        If a field that was read before was changed by another since, nothing is
+        written: that is a CONFLICT. A basis with a version needs no such check.
+
         Args:
             ttl: The session's own idle timeout from now on, in seconds.
             new_name: The name that it has from now on; the old one gets a tombstone.
         """
         key = self.key(name)
-        sets, additions = _pairs(changes.sets), _additions(changes.additions)
-        deletions = [_stored_name(field) for field in changes.deletions]
+        bases = {} if basis.version is not None else changes.read_as
+        sets = [(_stored_name(f), v, _base(f, bases)) for f, v in changes.sets.items()]
+        deletions = [(_stored_name(f), _base(f, bases)) for f in changes.deletions]
+        additions = _pairs({f: repr(n).encode() for f, n in changes.additions.items()})
         return Call(
             _UPDATE,
             [key, self.key(new_name) if new_name else key, basis.lock or key],
@@ -149,24 +169,43 @@ class Records:
                 self._max_lifetime_ms,
                 self._config.max_size,
                 self._tombstone_ms,
-                len(changes.sets),
+                self._grace_ms,
+                len(sets),
                 len(deletions),
                 len(changes.additions),
-                *sets,
-                *deletions,
+                *(part for parts in [*sets, *deletions] for part in parts),
                 *additions,
             ),
-            _committed,
+            self._committed,
         )
 
-    def destroy(self, name: str) -> Call[Kind]:
+    def destroy(self, name: str) -> Call[Destroyed]:
         """Replace a record by a tombstone; where there is none, do nothing."""
-        return Call(
-            _DESTROY,
-            [self.key(name)],
-            (self._tombstone_ms,),
-            lambda answer: Kind(answer[0].decode()),
-        )
+        arguments = (self._tombstone_ms,)
+        return Call(_DESTROY, [self.key(name)], arguments, self._destroyed)
+
+    def _name(self, key: bytes) -> str:
+        return key.decode().removeprefix(self._config.prefix)
+
+    def _loaded(self, answer: list[Any]) -> Loaded:
+        kind, flag, *rest = answer
+        if kind == b"alive":
+            return _alive(bool(flag), rest)
+        to = self._name(rest[0]) if rest else ""
+        return Loaded(_kind(kind), moved_to=to, in_grace=bool(flag))
+
+    def _committed(self, answer: list[Any]) -> Committed:
+        word, version, incarnation, *detail = answer
+        outcome = Outcome(word.decode())
+        if outcome is Outcome.MOVED:
+            detail = [self._name(detail[0])]
+        if outcome in (Outcome.CONFLICT, Outcome.NUMBER):
+            detail[::2] = [_field_name(name) for name in detail[::2]]
+        return Committed(outcome, int(version), incarnation, detail)
+
+    def _destroyed(self, answer: list[Any]) -> Destroyed:
+        kind, key = answer
+        return Destroyed(_kind(kind), self._name(key))
 
 
 def size_of(fields: Mapping[str, bytes]) -> int:
@@ -191,25 +230,26 @@ def _pairs(fields: Mapping[str, bytes]) -> list[bytes]:
     return [part for name, raw in fields.items() for part in (_stored_name(name), raw)]
 
 
-def _additions(additions: Mapping[str, Number]) -> list[bytes]:
-    return _pairs({name: repr(by).encode() for name, by in additions.items()})
+def _base(field: str, bases: Mapping[str, bytes | None]) -> str:
+    if field not in bases:
+        return ""
+    stored = bases[field]
+    if stored is None:
+        return "-"
+    return hashlib.sha1(stored, usedforsecurity=False).hexdigest()
 
 
-def _loaded(answer: list[Any]) -> Loaded:
-    kind, prolonged, *flat = answer
-    if kind != b"alive":
-        return Loaded(Kind(kind.decode()))
+def _kind(word: bytes) -> Kind:
+    return Kind(word.decode())
+
+
+def _alive(prolonged: bool, flat: list[Any]) -> Loaded:
     record = dict(zip(flat[::2], flat[1::2], strict=True))
     is_field = {n: not n.startswith(b"@") or n.startswith(b"@@") for n in record}
     try:
         fields = {_field_name(n): raw for n, raw in record.items() if is_field[n]}
-        meta = record[b"@incarnation"], int(record[b"@version"])
-        created = int(record[b"@created"]) / 1000
-    except (ValueError, KeyError):
+    except ValueError:
         return Loaded(Kind.FOREIGN)
-    return Loaded(Kind.ALIVE, bool(prolonged), *meta, created, fields)
-
-
-def _committed(answer: list[Any]) -> Committed:
-    outcome, version, incarnation, detail = [*answer, b""][:4]
-    return Committed(Outcome(outcome.decode()), int(version), incarnation, detail)
+    version, created = int(record[b"@version"]), int(record[b"@created"]) / 1000
+    incarnation = record[b"@incarnation"]
+    return Loaded(Kind.ALIVE, prolonged, incarnation, version, created, fields)

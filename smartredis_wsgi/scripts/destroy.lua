@@ -1,13 +1,13 @@
 -- Replace a record by a tombstone. Deleting comes first, so that it works in a full server.
 -- KEYS  1 record
 -- ARGV  1 life of the tombstone in ms; 2 nonce
--- Returns {nonce, kind}: destroyed (now, or before), or as in record.lua what is there.
---   Where no record of ours is, nothing is written.
+-- Returns {nonce, kind, key}: destroyed (now, or before), or as in record.lua what is
+--   there, and where it was moved, the key now. Where no record is, nothing is written.
 local record = KEYS[1]
-local kind = look_at(record)
+local kind, meta = look_at(record)
 if kind == 'alive' then
   redis.call('UNLINK', record)
   redis.call('SET', record, 'destroyed', 'PX', ARGV[1])
   kind = 'destroyed'
 end
-return {ARGV[2], kind}
+return {ARGV[2], kind, kind == 'moved' and meta.key or ''}

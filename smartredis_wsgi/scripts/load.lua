@@ -2,9 +2,13 @@
 -- KEYS  1 record
 -- ARGV  1 ttl in ms; 2 touch_every in ms; 3 max_lifetime in ms, 0 for none; 4 nonce
 -- Returns {nonce, kind, prolonged, field, value, ...}: the kind as in record.lua, and
---   prolonged is 1 if the expiry was set anew.
+--   prolonged is 1 if the expiry was set anew. Of what was moved: {nonce, moved, grace,
+--   key}, where grace is 1 if everybody may still read it by its old id.
 local record, nonce, ttl = KEYS[1], ARGV[4], tonumber(ARGV[1])
 local kind, meta = look_at(record)
+if kind == 'moved' then
+  return {nonce, kind, now_ms() < meta.till and 1 or 0, meta.key}
+end
 if kind ~= 'alive' then return {nonce, kind, 0} end
 
 local left = left_for(meta.ttl or ttl, meta.created, tonumber(ARGV[3]))

@@ -4,26 +4,31 @@
 --       3 token: the lock, if held at all, must hold it; '' for no such check
 --       4 ttl in ms; 5 the session's own ttl in ms from now on, '' to leave it as it is;
 --       6 max_lifetime in ms, 0 for none; 7 max_size in bytes; 8 life of a tombstone in ms;
---       9 number of sets; 10 of deletions; 11 of additions;
---       12.. field, value for each set; field for each deletion; field, number for each
---       addition; last nonce
+--       9 rotate_grace in ms; 10 number of sets; 11 of deletions; 12 of additions;
+--       13.. field, value, base for each set; field, base for each deletion; field,
+--       number for each addition; last nonce.
+--       A base is what the field was read as: its SHA-1 in hex, '-' for no such field,
+--       '' for no such check
 -- Returns {nonce, outcome, version, incarnation, ...} where outcome is
 --   stored
---   absent   nothing of ours is there; destroyed, moved: a tombstone
+--   absent   nothing of ours is there; destroyed: a tombstone
+--   moved    and the key follows where it was moved to
 --   gone     another incarnation lies there, or the target is taken
 --   stale    another version than asked for
+--   conflict and field, value (nil for none) follow of each that has another base
 --   held     another holds the lock
 --   large    would exceed max_size
 --   number   and the field follows: what it holds, or what is added, can't be counted
 -- Nothing is written unless stored. Run twice, it finds its nonce among the last 16
 -- commits and reports what the first run did.
 local record, target, lock, nonce = KEYS[1], KEYS[2], KEYS[3], ARGV[#ARGV]
-local nsets, ndels, nadds = tonumber(ARGV[9]), tonumber(ARGV[10]), tonumber(ARGV[11])
-local dels_at = 12 + 2 * nsets
-local adds_at = dels_at + ndels
+local dels_at = 13 + 3 * ARGV[10]
+local adds_at = dels_at + 2 * ARGV[11]
+local adds_end = adds_at + 2 * ARGV[12] - 1
 
--- A second run.
+-- A second run, also where the record has been moved since.
 local kind, meta = look_at(target)
+while kind == 'moved' do kind, meta = look_at(meta.key) end
 if kind == 'alive' then
   local at = string.find(meta.commits, nonce, 1, true)
   local later = at and math.floor((at - 1) / (#nonce + 1))
@@ -31,12 +36,10 @@ if kind == 'alive' then
 end
 
 -- May it be written to?
-if target ~= record then
-  if kind ~= 'absent' then return {nonce, 'gone', 0, ''} end
-  kind, meta = look_at(record)
-end
+if target ~= record and kind ~= 'absent' then return {nonce, 'gone', 0, ''} end
+kind, meta = look_at(record)
 if kind == 'foreign' then kind = 'absent' end
-if kind ~= 'alive' then return {nonce, kind, 0, ''} end
+if kind ~= 'alive' then return {nonce, kind, 0, '', meta and meta.key} end
 local function refused(outcome, detail)
   return {nonce, outcome, meta.version, meta.incarnation, detail}
 end
@@ -54,6 +57,19 @@ if ARGV[3] ~= '' then
   if holder and holder ~= ARGV[3] then return refused('held') end
 end
 if ARGV[2] ~= '' and tonumber(ARGV[2]) ~= meta.version then return refused('stale') end
+
+local answer = refused('conflict')
+local function compare(field, base)
+  if base == '' then return end
+  local stored = redis.call('HGET', record, field)
+  if (stored and redis.sha1hex(stored) or '-') ~= base then
+    table.insert(answer, field)
+    table.insert(answer, stored)
+  end
+end
+for i = 13, dels_at - 1, 3 do compare(ARGV[i], ARGV[i + 2]) end
+for i = dels_at, adds_at - 1, 2 do compare(ARGV[i], ARGV[i + 1]) end
+if #answer > 4 then return answer end
 
 -- Can it be written?
 local size = meta.size
@@ -82,15 +98,15 @@ local function sum_of(stored, by)
   return string.find(text, '[.e]') and text or text .. '.0', false
 end
 
-for i = 12, dels_at - 1, 2 do
+for i = 13, dels_at - 1, 3 do
   grow(ARGV[i], redis.call('HGET', record, ARGV[i]), #ARGV[i + 1])
 end
-for i = dels_at, adds_at - 1 do
+for i = dels_at, adds_at - 1, 2 do
   local stored = redis.call('HGET', record, ARGV[i])
   if stored then size = size - #ARGV[i] - #stored end
 end
 local sums, ints = {}, {}
-for i = adds_at, adds_at + 2 * nadds - 1, 2 do
+for i = adds_at, adds_end, 2 do
   local stored = redis.call('HGET', record, ARGV[i])
   sums[i], ints[i] = sum_of(stored or '0', ARGV[i + 1])
   if not sums[i] then return refused('number', ARGV[i]) end
@@ -102,13 +118,15 @@ if size > meta.size and size > tonumber(ARGV[7]) then return refused('large') en
 local version = redis.call('HINCRBY', record, '@version', 1)
 if target ~= record then
   redis.call('RENAME', record, target)
-  redis.call('SET', record, 'moved', 'PX', ARGV[8])
+  local till = ARGV[9] == '0' and 0 or now_ms() + ARGV[9]
+  redis.call('SET', record, string.format('moved %.0f %s', till, target),
+    'PX', math.max(ARGV[8], ARGV[9]))
 end
 redis.call('HSET', target,
   '@commits', string.sub(nonce .. ' ' .. meta.commits, 1, 16 * (#nonce + 1) - 1))
 if ARGV[5] ~= '' then redis.call('HSET', target, '@ttl', ARGV[5]) end
-for i = 12, dels_at - 1, 2 do redis.call('HSET', target, ARGV[i], ARGV[i + 1]) end
-for i = dels_at, adds_at - 1 do redis.call('HDEL', target, ARGV[i]) end
+for i = 13, dels_at - 1, 3 do redis.call('HSET', target, ARGV[i], ARGV[i + 1]) end
+for i = dels_at, adds_at - 1, 2 do redis.call('HDEL', target, ARGV[i]) end
 for i, sum in pairs(sums) do
   if ints[i] then
     redis.call('HINCRBY', target, ARGV[i], ARGV[i + 1])
