@@ -1,4 +1,5 @@
 -- What every script of the store begins with: what lies at a key, and how long it may.
+-- Returns nothing: these are functions.
 
 local function count(text)
   return text and #text < 16 and string.match(text, '^%d+$') and tonumber(text)
