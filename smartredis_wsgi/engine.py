@@ -34,7 +34,8 @@ class Engine:
         lock = _lock_for(config, wire)
         single = isinstance(lock, SingleNodeLock) and lock.wire.address == wire.address
         near = lock if isinstance(lock, SingleNodeLock) and single else None
-        return cls(config, wire, Records(config), codec_for(config.codec), lock, near)
+        records = Records(config, wire.digests)
+        return cls(config, wire, records, codec_for(config.codec), lock, near)
 
     def locks(self, scope: str) -> bool:
         """Whether there is a lock, and it is taken for this scope."""

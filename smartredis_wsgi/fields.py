@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 from .codec import Codec
 from .errors import EncodeError
-from .merge import ABSENT, merge
+from .merge import ABSENT, merge, pour
 
 Number = int | float
 
@@ -50,7 +50,6 @@ class Fields(MutableMapping[str, Any]):
         self._deleted: set[str] = set()
         self._added: dict[str, Number] = {}
         self._seen: set[str] = set()  # what the application knows to be there, or not
-        self._guessed: set[str] = set()  # sums: others may have added, too
 
     def __getitem__(self, name: str) -> Any:
         """The value, decoded once.
@@ -69,10 +68,6 @@ class Fields(MutableMapping[str, Any]):
 
     def __setitem__(self, name: str, value: Any) -> None:
         _check_name(name)
-        if name in self._guessed:  # no ground to call the value equal, or another's
-            for known in (self._guessed, self._seen):
-                known.discard(name)
-            del self._stored[name]
         self._assigned[name] = value
         self._read.pop(name, None)
         self._deleted.discard(name)
@@ -139,22 +134,21 @@ class Fields(MutableMapping[str, Any]):
         """Keep what was changed, on top of what is stored now."""
         changed = {name: self._read[name] for name in self._changed(self._read)}
         self._assigned = {**changed, **self._assigned}
-        self._stored, self._read, self._guessed = dict(stored), {}, set()
+        self._stored, self._read = dict(stored), {}
         self._deleted &= stored.keys()
 
-    def committed(self, changes: Changes, loaded: bool) -> None:
-        """The changes are stored. What others did is not seen before a load.
+    def committed(self, changes: Changes, sums: Mapping[str, bytes | None]) -> None:
+        """The changes are stored, and fields that were added to hold the sums now.
 
-        Args:
-            loaded: It is known what was stored before, so that a sum can be guessed.
+        What else others did is not seen before a load.
         """
-        sums = {name: self[name] for name in changes.additions if loaded}
-        self._read |= {**self._assigned, **sums}
-        self._stored |= {**changes.sets, **self._changed(sums)}
+        self._read |= self._assigned
+        self._stored |= changes.sets
+        self._assigned, self._added = {}, {}
         for name in changes.deletions:
-            del self._stored[name]
-        self._assigned, self._deleted, self._added = {}, set(), {}
-        self._guessed |= sums.keys()
+            self._restore(name, None)
+        for name, raw in sums.items():
+            self._restore(name, raw)
         self._seen |= changes.sets.keys()
 
     def merge(self, theirs: Mapping[str, bytes | None]) -> None:
@@ -169,7 +163,7 @@ class Fields(MutableMapping[str, Any]):
             merged = merge(base, self._value(raw), mine, self._is_same)
             self._restore(name, raw)
             if merged is not ABSENT:
-                self[name] = merged
+                self[name] = pour(merged, mine)
             elif raw is not None:
                 self._deleted.add(name)
 

@@ -197,7 +197,7 @@ class Life:
         self.refreshed |= loaded.prolonged
         if loaded.moved_to and (known or loaded.in_grace):
             self._follow(loaded.moved_to)
-            self._load(locked)
+            self._load(locked and not self._hold)
         elif loaded.kind is Kind.MOVED or (
             known and loaded.incarnation != self._loaded.incarnation
         ):
@@ -293,10 +293,10 @@ class Life:
         if outcome is not Outcome.STORED:
             raise StoreUnavailable("something else lies at the key of a new session")
         self._loaded = Loaded(
-            Kind.ALIVE, True, incarnation, version, int(detail[0]) / 1000
+            Kind.ALIVE, False, incarnation, version, int(detail[0]) / 1000
         )
         self._status, self.is_new = Status.ALIVE, True
-        self._settle(changes)
+        self._settle(changes, list(added.values()))
 
     def _update(self, changes: Changes, last: bool) -> None:
         call = self._engine.records.update(
@@ -308,18 +308,19 @@ class Life:
         )
         self._hold.run(call, last)
         outcome, version, incarnation, detail = call.result
-        known = bool(self._loaded.incarnation)
+        known, in_grace = bool(self._loaded.incarnation), bool(version)
         if outcome is Outcome.STORED:
-            now = self._loaded._replace(version=version, incarnation=incarnation)
-            self._loaded = now
+            self._loaded = self._loaded._replace(
+                prolonged=False, version=version, incarnation=incarnation
+            )
             if self._next_id:
                 self._rename(self._next_id)
-            self._settle(changes)
+            self._settle(changes, detail)
         elif outcome in _NOTHING and not known:
             self._become_new()
             if self._is_due(changes):
                 self._create(changes)
-        elif outcome is Outcome.MOVED and known:
+        elif outcome is Outcome.MOVED and (known or in_grace):
             self._follow(detail[0])
             self.commit(last)
         elif outcome is Outcome.CONFLICT:
@@ -361,8 +362,9 @@ class Life:
         if self._status is Status.ALIVE:
             raise EncodeError(f"field {name!r} and what is added can't be counted")
 
-    def _settle(self, changes: Changes) -> None:
-        self._fields.committed(changes, loaded=self._status is Status.ALIVE)
+    def _settle(self, changes: Changes, sums: list[bytes | None]) -> None:
+        known = changes.additions if self._status is Status.ALIVE else ()
+        self._fields.committed(changes, dict(zip(known, sums, strict=False)))
         self._next_id, self._ttl, self._forced = None, None, False
         self.refreshed = True
 
@@ -434,9 +436,20 @@ class Life:
                 raise SessionFrozen(self._frozen)
             elif self.touched:
                 self.commit(last=True)
+                self._recheck()
         finally:
             self._frozen = self._frozen or "the response has begun; write before that"
             self._hold.release()
+
+    def _recheck(self) -> None:
+        """See whether a session that was only read has moved meanwhile.
+
+        Where a rolling cookie is due it would replace the new one. One round trip, at
+        most every `touch_every`.
+        """
+        is_rolling = self._engine.config.cookie_max_age is not None
+        if is_rolling and self._loaded.prolonged and self._status is Status.ALIVE:
+            self._load(locked=False)
 
     # -- leases ----------------------------------------------------------------------
 

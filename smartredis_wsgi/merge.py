@@ -29,7 +29,7 @@ def merge(base: Any, theirs: Any, mine: Any, same: Same) -> Any:
     Args:
         same: Whether two values are the same, also in type.
     """
-    if same(mine, base) or same(mine, theirs):
+    if same(mine, base):
         return theirs
     if same(theirs, base) or type(theirs) is not type(mine):
         return mine
@@ -38,6 +38,26 @@ def merge(base: Any, theirs: Any, mine: Any, same: Same) -> Any:
         return mine
     start = base if type(base) is kind else kind()
     return _MERGES[kind](start, theirs, mine, same)
+
+
+def pour(value: Any, into: Any) -> Any:
+    """The value, in the objects of another: who holds one of them sees it there.
+
+    Returns:
+        The other, or the value where that is of another type.
+    """
+    if type(value) is not type(into):
+        return value
+    if isinstance(into, dict):
+        value = {key: pour(part, into.get(key)) for key, part in value.items()}
+    if isinstance(into, (dict, set)):
+        into.clear()
+        into.update(value)
+    elif isinstance(into, list):
+        into[:] = value
+    else:
+        return value
+    return into
 
 
 def _merge_dicts(base: Any, theirs: Any, mine: Any, same: Same) -> Any:

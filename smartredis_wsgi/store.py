@@ -28,6 +28,7 @@ _LOAD = Script.named("record", "load")
 _CREATE = Script.named("record", "create")
 _UPDATE = Script.named("record", "update")
 _DESTROY = Script.named("record", "destroy")
+_DIGEST_SIZE = 40  # of SHA-1 in hex
 
 
 class Kind(Enum):
@@ -74,8 +75,9 @@ class Loaded(NamedTuple):
 class Committed(NamedTuple):
     """A commit's outcome, and the record's state after it.
 
-    Its detail: of a creation the time of it in ms; of what is MOVED its name now; the
-    field that is no NUMBER; in a CONFLICT fields and values as stored, by turns.
+    Its detail: of a creation its time in ms; of another STORED commit the fields that
+    were added to, as they are now; of what is MOVED its name now; the field that is no
+    NUMBER; in a CONFLICT fields and values as stored, by turns.
     """
 
     outcome: Outcome
@@ -103,8 +105,14 @@ class Basis(NamedTuple):
 class Records:
     """The records of one prefix."""
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, digests: bool = True) -> None:
+        """The records as configured.
+
+        Args:
+            digests: The server's scripts have redis.sha1hex.
+        """
         self._config = config
+        self._digests = digests
         self._ttl_ms = _ms(config.ttl)
         self._max_lifetime_ms = _ms(config.max_lifetime) if config.max_lifetime else 0
         self._tombstone_ms = _ms(config.delete_expiry)
@@ -153,9 +161,13 @@ class Records:
             new_name: The name that it has from now on; the old one gets a tombstone.
         """
         key = self.key(name)
-        bases = {} if basis.version is not None else changes.read_as
-        sets = [(_stored_name(f), v, _base(f, bases)) for f, v in changes.sets.items()]
-        deletions = [(_stored_name(f), _base(f, bases)) for f in changes.deletions]
+        is_sure = basis.version is not None or self._config.conflict == "overwrite"
+        bases = {} if is_sure else changes.read_as
+        sets = [
+            (_stored_name(name), value, self._base(name, bases))
+            for name, value in changes.sets.items()
+        ]
+        deletions = [(_stored_name(n), self._base(n, bases)) for n in changes.deletions]
         additions = _pairs({f: repr(n).encode() for f, n in changes.additions.items()})
         return Call(
             _UPDATE,
@@ -183,6 +195,16 @@ class Records:
         """Replace a record by a tombstone; where there is none, do nothing."""
         arguments = (self._tombstone_ms,)
         return Call(_DESTROY, [self.key(name)], arguments, self._destroyed)
+
+    def _base(self, name: str, bases: Mapping[str, bytes | None]) -> bytes:
+        if name not in bases:
+            return b""
+        stored = bases[name]
+        if stored is None:
+            return b"-"
+        if len(stored) <= _DIGEST_SIZE or not self._digests:
+            return b"=" + stored
+        return b"#" + hashlib.sha1(stored, usedforsecurity=False).hexdigest().encode()
 
     def _name(self, key: bytes) -> str:
         return key.decode().removeprefix(self._config.prefix)
@@ -228,15 +250,6 @@ def _field_name(stored: bytes) -> str:
 
 def _pairs(fields: Mapping[str, bytes]) -> list[bytes]:
     return [part for name, raw in fields.items() for part in (_stored_name(name), raw)]
-
-
-def _base(field: str, bases: Mapping[str, bytes | None]) -> str:
-    if field not in bases:
-        return ""
-    stored = bases[field]
-    if stored is None:
-        return "-"
-    return hashlib.sha1(stored, usedforsecurity=False).hexdigest()
 
 
 def _kind(word: bytes) -> Kind:

@@ -115,6 +115,7 @@ class Wire:
         """
         self.address = address
         self.client = client_for(address, timeout)
+        self.digests = "fakeredis" not in type(self.client).__module__  # redis.sha1hex
         self._timeout = timeout
         self._known: set[str] = set()
 

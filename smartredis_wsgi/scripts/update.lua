@@ -7,12 +7,13 @@
 --       9 rotate_grace in ms; 10 number of sets; 11 of deletions; 12 of additions;
 --       13.. field, value, base for each set; field, base for each deletion; field,
 --       number for each addition; last nonce.
---       A base is what the field was read as: its SHA-1 in hex, '-' for no such field,
---       '' for no such check
+--       A base is what the field was read as: '=' and its value, or '#' and the SHA-1 of
+--       it in hex; '-' for no such field; '' for no such check
 -- Returns {nonce, outcome, version, incarnation, ...} where outcome is
---   stored
+--   stored   and what the fields that were added to hold now follows
 --   absent   nothing of ours is there; destroyed: a tombstone
---   moved    and the key follows where it was moved to
+--   moved    and the key follows where it was moved to; the version is 1 if everybody may
+--            still follow it there
 --   gone     another incarnation lies there, or the target is taken
 --   stale    another version than asked for
 --   conflict and field, value (nil for none) follow of each that has another base
@@ -26,20 +27,36 @@ local dels_at = 13 + 3 * ARGV[10]
 local adds_at = dels_at + 2 * ARGV[11]
 local adds_end = adds_at + 2 * ARGV[12] - 1
 
+local there, kind, meta = target
+local function stored(version)
+  local answer = {nonce, 'stored', version, meta.incarnation}
+  for i = adds_at, adds_end, 2 do
+    table.insert(answer, redis.call('HGET', there, ARGV[i]))
+  end
+  return answer
+end
+
 -- A second run, also where the record has been moved since.
-local kind, meta = look_at(target)
-while kind == 'moved' do kind, meta = look_at(meta.key) end
+kind, meta = look_at(there)
+while kind == 'moved' do
+  there = meta.key
+  kind, meta = look_at(there)
+end
 if kind == 'alive' then
   local at = string.find(meta.commits, nonce, 1, true)
   local later = at and math.floor((at - 1) / (#nonce + 1))
-  if at then return {nonce, 'stored', meta.version - later, meta.incarnation} end
+  if at then return stored(meta.version - later) end
 end
 
 -- May it be written to?
 if target ~= record and kind ~= 'absent' then return {nonce, 'gone', 0, ''} end
+there = target
 kind, meta = look_at(record)
 if kind == 'foreign' then kind = 'absent' end
-if kind ~= 'alive' then return {nonce, kind, 0, '', meta and meta.key} end
+if kind == 'moved' then
+  return {nonce, kind, now_ms() < meta.till and 1 or 0, '', meta.key}
+end
+if kind ~= 'alive' then return {nonce, kind, 0, ''} end
 local function refused(outcome, detail)
   return {nonce, outcome, meta.version, meta.incarnation, detail}
 end
@@ -62,7 +79,11 @@ local answer = refused('conflict')
 local function compare(field, base)
   if base == '' then return end
   local stored = redis.call('HGET', record, field)
-  if (stored and redis.sha1hex(stored) or '-') ~= base then
+  local now = '-'
+  if stored then
+    now = string.sub(base, 1, 1) == '#' and '#' .. redis.sha1hex(stored) or '=' .. stored
+  end
+  if now ~= base then
     table.insert(answer, field)
     table.insert(answer, stored)
   end
@@ -137,4 +158,4 @@ for i, sum in pairs(sums) do
 end
 redis.call('HSET', target, '@size', size)
 redis.call('PEXPIRE', target, left)
-return {nonce, 'stored', version, meta.incarnation}
+return stored(version)
