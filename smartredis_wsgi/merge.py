@@ -46,7 +46,7 @@ def pour(value: Any, into: Any) -> Any:
     Returns:
         The other, or the value where that is of another type.
     """
-    if type(value) is not type(into):
+    if value is into or type(value) is not type(into):
         return value
     if isinstance(into, dict):
         value = {key: pour(part, into.get(key)) for key, part in value.items()}

@@ -26,7 +26,9 @@ DEFAULTS = {
     "delete_expiry": 5,
     "secret": (),
     "codec": "json",
+    "conflict": "merge",
     "on_gone": "drop",
+    "rotate_grace": 0,
     "lock": "none",
     "lock_scope": "request",
     "lock_methods": None,
@@ -68,8 +70,7 @@ def refused(name, value):
 
 
 def test_the_options_are_those_of_the_table():
-    assert set(DEFAULTS) <= set(NAMES)
-    assert set(NAMES) - {"conflict"} == set(DEFAULTS)
+    assert set(NAMES) == set(DEFAULTS)
 
 
 @pytest.mark.parametrize("name", DEFAULTS.keys() - {"url"})
@@ -94,7 +95,7 @@ def test_a_read_prolongs_at_most_ten_times_per_ttl_by_default():
 # -- what is taken -------------------------------------------------------------------
 
 DURATIONS = ["ttl", "delete_expiry", "lock_expiry", "retry_time", "timeout"]
-OR_ZERO = ["touch_every", "lock_wait"]
+OR_ZERO = ["touch_every", "lock_wait", "rotate_grace"]
 OR_NONE = ["max_lifetime", "cookie_max_age"]
 SWITCHES = ["lock_renew", "cookie_secure", "cookie_httponly", "cookie_partitioned"]
 
@@ -193,6 +194,8 @@ def test_what_is_no_switch_is_refused(name, given):
         ("secret", None, ()),
         ("codec", "MsgPack", "msgpack"),
         ("codec", "pickle", "pickle"),
+        ("conflict", "Raise", "raise"),
+        ("conflict", "overwrite", "overwrite"),
         ("on_gone", "raise", "raise"),
         ("lock", " single ", "single"),
         ("lock_scope", "commit", "commit"),
@@ -349,6 +352,7 @@ class Odd:
         ("prefix", [None, 5, "a b", "a\n", "a{b}", "\x00", b"x", Odd()]),
         ("secret", ["", [], [""], [b""], 5, [5], Odd(), {}, ["ok", None]]),
         ("codec", [None, "xml", "", 5, int, Odd()]),
+        ("conflict", [None, "mix", "", True, 5]),
         ("on_gone", [None, "explode", "", True, 5]),
         ("lock", [None, "double", "", 5, True, Odd()]),
         ("lock_scope", [None, "all", "", 5]),

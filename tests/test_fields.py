@@ -152,7 +152,7 @@ def test_a_nested_change_before_a_deletion_is_not_sent():
     some = fields(a=[1])
     some["a"].append(2)
     del some["a"]
-    assert some.changes() == Changes({}, frozenset({"a"}), {})
+    assert some.changes() == Changes({}, frozenset({"a"}), {}, {"a": b"[1]"})
 
 
 def test_an_assignment_wins_over_a_nested_change():
@@ -284,7 +284,8 @@ def test_rebase_keeps_every_change_on_top_of_what_is_stored_now():
     some.rebase(stored)
     assert dict(some) == {"a": [1, 2], "n": 10, "other": 10, "new": 3, "same": 0}
     expected = {"a": JSON.encode([1, 2]), "new": b"3", "same": b"0"}
-    assert some.changes() == Changes(expected, frozenset({"b"}), {"n": 1})
+    changes = some.changes()
+    assert changes == Changes(expected, frozenset({"b"}), {"n": 1}, {"a": b"[7]"})
 
 
 def test_rebase_shows_what_others_changed():
@@ -322,11 +323,232 @@ def test_rebase_copes_with_a_value_that_cannot_be_encoded():
 def test_what_is_committed_is_no_change_any_more():
     some = changed()
     changes = some.changes()
-    some.committed(changes)
+    some.committed(changes, {"n": b"6"})
     assert not some.changes()
     assert dict(some) == {"a": [1, 2], "n": 6, "new": 3, "same": 0}
     some["a"].append(3)
     assert some.changes().sets == {"a": JSON.encode([1, 2, 3])}
+
+
+def test_what_was_added_to_what_is_not_known_is_not_known_after_the_commit():
+    some = Fields(JSON)
+    some.add("n", 1)
+    some.committed(some.changes(), {})
+    assert not some.changes()
+    assert dict(some) == {}
+
+
+def test_a_sum_is_what_it_is_in_the_store_whoever_has_added():
+    some = fields(n=5, gone=1)
+    assert some["n"] == 5
+    some.add("n", 1)
+    some.add("gone", 1)
+    some.committed(some.changes(), {"n": b"16", "gone": None})
+    assert dict(some) == {"n": 16}
+    assert not some.changes()
+    some["n"] = 16
+    assert not some.changes()
+    some["n"] = 17
+    assert some.changes() == Changes({"n": b"17"}, frozenset(), {}, {"n": b"16"})
+
+
+def test_a_sum_that_was_deleted_can_be_set_and_added_to_again():
+    for again in (lambda some: some.update(n=1), lambda some: some.add("n", 1)):
+        some = fields(n=5)
+        some.add("n", 1)
+        some.committed(some.changes(), {"n": b"6"})
+        del some["n"]
+        some.committed(some.changes(), {})
+        assert dict(some) == {}
+        again(some)
+        assert dict(some) == {"n": 1}
+
+
+# -- what a change was read as -------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "look",
+    [
+        lambda some: some["a"],
+        lambda some: some.get("a"),
+        lambda some: "a" in some,
+        lambda some: dict(some),
+        lambda some: some.setdefault("a", 5),
+    ],
+)
+def test_a_field_is_read_when_it_is_looked_at_or_for(look):
+    some = fields(a=[1], b=2)
+    look(some)
+    some["a"] = [2]
+    assert some.changes().read_as == {"a": b"[1]"}
+
+
+@pytest.mark.parametrize("look", [lambda some: some.get("a"), lambda some: "a" in some])
+def test_a_field_that_was_not_there_was_read_as_none(look):
+    some = Fields(JSON)
+    look(some)
+    some["a"] = 1
+    assert some.changes().read_as == {"a": None}
+
+
+def test_a_field_that_was_only_assigned_deleted_or_listed_was_not_read():
+    some = fields(a=1, b=2, c=3)
+    assert len(some) == 3
+    assert list(some) == ["a", "b", "c"]
+    some["a"], some["new"] = 5, 6
+    assert some["new"] == 6
+    assert "a" in some
+    del some["b"]
+    assert some.changes().read_as == {}
+
+
+def test_only_what_changed_is_said_to_be_read():
+    some = fields(a=[1], b=2, n=3)
+    assert dict(some)
+    some["a"].append(2)
+    some.add("n", 1)
+    assert some.changes().read_as == {"a": b"[1]"}
+
+
+def test_a_popped_field_was_read():
+    some = fields(a=1)
+    assert some.pop("a") == 1
+    assert some.changes() == Changes({}, frozenset({"a"}), {}, {"a": b"1"})
+
+
+def test_what_was_committed_was_read_as_it_is_stored_now():
+    some = fields(a=1, b=2)
+    some["a"] = 5
+    assert some.pop("b") == 2
+    some.committed(some.changes(), {})
+    some["a"], some["b"] = 6, 7
+    assert some.changes().read_as == {"a": b"5", "b": None}
+
+
+def test_what_was_reverted_was_not_read():
+    some = fields(a=1)
+    assert some["a"] == 1
+    some.revert()
+    some["a"] = 2
+    assert some.changes().read_as == {}
+
+
+# -- merge ---------------------------------------------------------------------------
+
+
+def test_a_merge_sends_what_both_made_of_it_compared_to_theirs():
+    some = fields(a={"x": 1}, b=[1])
+    some["a"]["y"] = 2
+    some["b"].append(2)
+    theirs = {"a": JSON.encode({"x": 1, "z": 3}), "b": JSON.encode([1, 3])}
+    some.merge(theirs)
+    sets = {"a": JSON.encode({"x": 1, "z": 3, "y": 2}), "b": JSON.encode([1, 3, 2])}
+    assert some.changes() == Changes(sets, frozenset(), {}, theirs)
+    assert dict(some) == {"a": {"x": 1, "z": 3, "y": 2}, "b": [1, 3, 2]}
+
+
+def test_a_merge_leaves_the_other_changes_alone():
+    some = changed()
+    some.merge({"a": b"[1,7]"})
+    sets = {"a": JSON.encode([1, 7, 2]), "new": b"3"}
+    assert some.changes() == Changes(sets, frozenset({"b"}), {"n": 1}, {"a": b"[1,7]"})
+
+
+def test_a_merge_into_what_they_have_already_is_no_change():
+    some = fields(a={"x": 1}, b=1)
+    some["a"]["x"], some["b"] = 2, some["b"] + 1
+    some.merge({"a": JSON.encode({"x": 2, "y": 3}), "b": b"2"})
+    assert not some.changes()
+    assert dict(some) == {"a": {"x": 2, "y": 3}, "b": 2}
+
+
+def test_an_item_that_both_appended_is_there_twice():
+    some = fields(a=[1])
+    some["a"].append(2)
+    some.merge({"a": b"[1,2]"})
+    assert some["a"] == [1, 2, 2]
+
+
+def test_a_deletion_is_later_than_their_change_and_a_change_than_their_deletion():
+    some = fields(a=1, b=[1])
+    assert some.pop("a") == 1
+    some["b"].append(2)
+    some.merge({"a": b"5", "b": None})
+    sets = {"b": JSON.encode([1, 2])}
+    bases = {"a": b"5", "b": None}
+    assert some.changes() == Changes(sets, frozenset({"a"}), {}, bases)
+    assert dict(some) == {"b": [1, 2]}
+
+
+def test_what_both_deleted_is_no_change():
+    some = fields(a=1)
+    assert some.pop("a") == 1
+    some.merge({"a": None})
+    assert not some.changes()
+    assert "a" not in some
+
+
+@pytest.mark.parametrize("mine", [{"x": 1}, None])
+def test_corrupt_bytes_of_theirs_are_nothing_to_merge_with(mine):
+    some = fields(a={})
+    assert some.pop("a") == {}
+    if mine:
+        some["a"] = mine
+    some.merge({"a": b"\xff{"})
+    changes = some.changes()
+    assert changes.sets == ({"a": JSON.encode(mine)} if mine else {})
+    assert changes.deletions == (set() if mine else {"a"})
+    assert changes.read_as == {"a": b"\xff{"}
+
+
+def inside(value):
+    """The value's mutable parts, itself included, at every depth of dicts."""
+    if isinstance(value, dict):
+        return [value, *(part for inner in value.values() for part in inside(inner))]
+    return [value] if isinstance(value, (list, set)) else []
+
+
+@pytest.mark.parametrize(
+    ("base", "theirs", "change", "both"),
+    [
+        ([1], [1, 2], lambda v: v.append(3), [1, 2, 3]),
+        ({1}, {1, 2}, lambda v: v.add(3), {1, 2, 3}),
+        ({"x": 1}, {"x": 1, "y": 2}, lambda v: v.update(z=3), {"x": 1, "y": 2, "z": 3}),
+        ({"x": [1]}, {"x": [1, 2]}, lambda v: v["x"].append(3), {"x": [1, 2, 3]}),
+        ({"x": {1}, "y": 1}, {"x": {1}, "y": 2}, lambda v: v["x"].add(3), None),
+        ({"x": [1], "y": 1}, {"x": [1], "y": 2}, lambda v: v["x"].append(3), None),
+        ({"x": {"z": 1}, "y": 1}, {"x": {"z": 1}}, lambda v: v["x"].update(z=3), None),
+        ({1}, [2], lambda v: v.add(3), {1, 3}),
+        ([1], {2}, lambda v: v.append(3), [1, 3]),
+        ({"x": 1}, 5, lambda v: v.update(x=2), {"x": 2}),
+        ({"x": {1}}, {"x": 5}, lambda v: v["x"].add(3), {"x": {1, 3}}),
+        ({"x": {1}}, None, lambda v: v["x"].add(3), {"x": {1, 3}}),
+    ],
+)
+def test_a_merge_keeps_the_objects_that_the_application_holds(
+    base, theirs, change, both
+):
+    some = fields(a=base)
+    held = some["a"]
+    change(held)
+    parts = inside(held)
+    if both is None:  # they only changed what is beside it
+        both = {**theirs, "x": copy.deepcopy(held["x"])}
+    some.merge({"a": None if theirs is None else JSON.encode(theirs)})
+    assert some["a"] is held
+    assert repr(held) == repr(both)
+    assert {*map(id, parts)} <= {*map(id, inside(some["a"]))}
+    assert some.changes().sets == {"a": JSON.encode(both)}
+
+
+def test_merging_twice_is_merging_onto_the_first():
+    some = fields(a=[1])
+    some["a"].append(2)
+    some.merge({"a": b"[1,3]"})
+    some.merge({"a": b"[1,3,4]"})
+    assert some["a"] == [1, 3, 4, 2]
+    assert some.changes().read_as == {"a": b"[1,3,4]"}
 
 
 def test_the_bytes_that_it_was_given_are_not_changed():
@@ -334,7 +556,7 @@ def test_the_bytes_that_it_was_given_are_not_changed():
     some = Fields(JSON, stored)
     del some["a"]
     some["c"] = 3
-    some.committed(some.changes())
+    some.committed(some.changes(), {})
     assert stored == {"a": b"1", "b": b"2"}
 
 
@@ -392,7 +614,7 @@ def test_the_changes_make_of_what_was_stored_what_a_dict_holds(
         if action == "commit":
             changes = some.changes()
             stored = applied(stored, changes, codec)
-            some.committed(changes)
+            some.committed(changes, {name: stored[name] for name in changes.additions})
             kept = copy.deepcopy(model)
         elif action == "revert":
             some.revert()
@@ -406,6 +628,9 @@ def test_the_changes_make_of_what_was_stored_what_a_dict_holds(
     for name, raw in changes.sets.items():
         assert raw != stored.get(name), "what is equal must not be sent"
     assert changes.deletions <= stored.keys()
+    assert changes.read_as.keys() <= changes.sets.keys() | changes.deletions
+    for name, raw in changes.read_as.items():
+        assert raw == stored.get(name), "what nobody else changed is what was read"
     assert not changes.sets.keys() & changes.additions.keys()
     assert not changes.deletions & (changes.sets.keys() | changes.additions.keys())
     after = {n: codec.decode(raw) for n, raw in applied(stored, changes, codec).items()}

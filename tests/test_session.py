@@ -722,16 +722,32 @@ def test_a_late_write_brings_no_destroyed_session_back(
     assert dict(late) == {}
 
 
-@pytest.mark.parametrize("end", ["destroyed", "deleted", "rotated"])
+@pytest.mark.parametrize("end", ["destroyed", "deleted", "rotated, destroyed"])
 def test_a_late_write_raises_where_on_gone_says_so(redis, end):
     store = sessions(redis, on_gone="raise")
     session_id = stored(store, a=1)
     with pytest.raises(SessionGone), store.open(session_id) as late:
         late["a"] += 1
-        {"destroyed": store.destroy, "rotated": lambda i: rotated(store, i)}.get(
-            end, lambda _: redis.flushall()
-        )(session_id)
+        if end == "deleted":
+            redis.flushall()
+        else:
+            rotates = end.startswith("rotated")
+            store.destroy(rotated(store, session_id) if rotates else session_id)
     assert fields_of(store, session_id) == {}
+    assert b"hash" not in map(redis.type, redis.keys("*"))
+
+
+@pytest.mark.parametrize("is_blind", [True, False])
+def test_a_first_look_after_a_rotation_raises_at_its_write(redis, is_blind):
+    store = sessions(redis, on_gone="raise")
+    session_id = stored(store, a=1)
+    moved_id = rotated(store, session_id)
+    with pytest.raises(SessionGone), store.open(session_id) as session:
+        if not is_blind:
+            assert dict(session) == {}
+        session["b"] = 2
+    assert fields_of(store, moved_id) == {"a": 1}
+    assert redis.dbsize() == 2
 
 
 def test_an_expired_session_is_not_half_brought_back(backend, caplog):
@@ -1114,7 +1130,8 @@ def test_regenerate_id_keeps_the_fields_and_kills_the_old_id(backend):
     assert session.id == announced
     assert fields_of(store, announced) == {"a": 1, "b": [2], "c": 3}
     assert fields_of(store, session_id) == {}
-    assert backend.client.get(key) == b"moved"
+    (moved_key,) = set(backend.client.keys("*")) - {key}
+    assert backend.client.get(key) == b"moved 0 " + moved_key
     assert 0 < backend.client.pttl(key) <= 5000
     assert backend.client.dbsize() == 2
 
@@ -1144,23 +1161,29 @@ def test_of_two_who_regenerate_at_once_one_wins(redis, caplog, is_blind):
             fast.regenerate_id()
             fast["fast"] = 1
         lost = slow._life._next_id
-    assert dropped(caplog) == 1
-    assert fields_of(store, fast.id) == {"a": 1, "fast": 1}
+    assert dropped(caplog) == is_blind
+    kept = {} if is_blind else {"slow": 1}
+    assert fields_of(store, fast.id) == {"a": 1, "fast": 1, **kept}
     assert fields_of(store, session_id) == fields_of(store, lost) == {}
+    assert slow._life.stored_id is None
     assert sorted(map(redis.type, redis.keys("*"))) == [b"hash", b"string"]
 
 
-def test_a_slow_request_never_revives_the_old_id(redis, caplog):
+@pytest.mark.parametrize("tombstone", ["stands", "ended"])
+def test_a_slow_request_never_revives_the_old_id(redis, caplog, tombstone):
     store = sessions(redis)
     session_id = stored(store, a=[1])
     key = key_of(redis)
     with store.open(session_id) as slow:
         slow["a"].append(2)
         moved_id = rotated(store, session_id)
-        redis.delete(key)
-    assert dropped(caplog) == 1
-    assert redis.exists(key) == 0
-    assert fields_of(store, moved_id) == {"a": [1]}
+        if tombstone == "ended":
+            redis.delete(key)
+    follows = tombstone == "stands"
+    assert dropped(caplog) == (not follows)
+    assert redis.type(key) == (b"string" if follows else b"none")
+    assert fields_of(store, session_id) == {}
+    assert fields_of(store, moved_id) == {"a": [1, 2] if follows else [1]}
 
 
 def test_a_session_regenerates_its_id_again_and_again(redis):

@@ -29,6 +29,7 @@ from smartredis_wsgi.fields import Changes, Number
 from smartredis_wsgi.store import (
     Basis,
     Committed,
+    Destroyed,
     Kind,
     Loaded,
     Outcome,
@@ -41,9 +42,12 @@ NAME, OTHER = "{slot}name", "{slot}other"
 MINE, THEIRS = b"incarnation-of-mine---", b"incarnation-of-theirs-"
 
 
-def stored(version: int, detail: bytes = b"") -> Committed:
-    """What a commit to my record comes to."""
-    return Committed(Outcome.STORED, version, MINE, detail)
+DESTROYED = Destroyed(Kind.DESTROYED, "")
+
+
+def stored(version: int, *sums: bytes | None) -> Committed:
+    """What a commit to my record comes to, and what it has added to holds then."""
+    return Committed(Outcome.STORED, version, MINE, [*sums])
 
 
 class Verbs:
@@ -55,8 +59,8 @@ class Verbs:
     def __init__(self, client: Any, **options: Any) -> None:
         config = Config.build(client=client, **options)
         self.client = client
-        self._records = Records(config)
         self._wire = Wire(client, config.timeout)
+        self._records = Records(config, self._wire.digests)
 
     def run(self, call: Call[Any]) -> Any:
         """The call's result; one that is run again bears the same nonce."""
@@ -91,8 +95,11 @@ class Verbs:
         token: bytes = b"",
         ttl: float | None = None,
         new_name: str | None = None,
+        read_as: Mapping[str, bytes | None] | None = None,
     ) -> Call[Any]:
-        changes = Changes(sets or {}, frozenset(deletions or ()), additions or {})
+        changes = Changes(
+            sets or {}, frozenset(deletions or ()), additions or {}, read_as or {}
+        )
         basis = Basis(incarnation, version, lock, token)
         return self._records.update(name, changes, basis, ttl, new_name)
 
@@ -126,6 +133,11 @@ def snapshot(client: Any) -> dict[bytes, Any]:
         b"zset": lambda key: client.zrange(key, 0, -1, withscores=True),
     }
     return {key: read[client.type(key)](key) for key in client.scan_iter()}
+
+
+def moved(verbs: Verbs, name: str = OTHER, till: int = 0) -> bytes:
+    """The tombstone of a rotation to the name."""
+    return f"moved {till} {verbs.key(name)}".encode()
 
 
 @contextlib.contextmanager
@@ -177,7 +189,7 @@ def test_a_key_holds_a_hash_then_a_tombstone_then_nothing(verbs: Verbs) -> None:
     assert client.type(key) == b"none"
     verbs.made({"a": b"1"})
     assert client.type(key) == b"hash"
-    assert verbs.run(verbs.destroy()) is Kind.DESTROYED
+    assert verbs.run(verbs.destroy()) == DESTROYED
     assert client.type(key) == b"string"
     client.delete(key)
     assert verbs.run(verbs.load()).kind is Kind.ABSENT
@@ -195,12 +207,13 @@ def test_a_record_comes_back_as_it_was_created(verbs: Verbs) -> None:
     fields = {"a": b"1", "raw": bytes(range(256)), "empty": b""}
     created = verbs.run(verbs.create(fields))
     loaded = verbs.run(verbs.load())
-    assert created == stored(1, created.detail)
+    assert created == stored(1)._replace(detail=created.detail)
     assert (loaded.kind, loaded.incarnation, loaded.version) == (Kind.ALIVE, MINE, 1)
     assert loaded.fields == fields
     seconds, _ = verbs.client.time()
     assert seconds - 60 < loaded.created <= seconds + 1
-    assert int(created.detail) == round(loaded.created * 1000)
+    (created_ms,) = created.detail
+    assert int(created_ms) == round(loaded.created * 1000)
 
 
 def test_a_create_takes_no_key_that_is_in_use(verbs: Verbs) -> None:
@@ -217,7 +230,7 @@ def test_a_create_takes_no_key_that_is_in_use(verbs: Verbs) -> None:
                 verbs.run(verbs.update(new_name=OTHER, incarnation=THEIRS))
             before = snapshot(verbs.client)
             created = verbs.run(verbs.create({"b": b"2"}))
-            assert created == (Outcome.GONE, 0, b"", b"")
+            assert created == (Outcome.GONE, 0, b"", [])
             assert snapshot(verbs.client) == before
 
 
@@ -226,7 +239,7 @@ def test_a_commit_sets_deletes_and_adds_at_once(verbs: Verbs) -> None:
     committed = verbs.run(
         verbs.update({"set": b"new", "more": b"m"}, {"del"}, {"add": 2, "fresh": -1})
     )
-    assert committed == stored(2)
+    assert committed == stored(2, b"7", b"-1")
     assert verbs.fields() == {
         "keep": b"k",
         "set": b"new",
@@ -400,11 +413,82 @@ def test_what_is_refused_in_one_case_is_stored_without_it(backend: Backend) -> N
     call = verbs.update(
         {"a": b"2", "new": b"x"}, {"d"}, {"n": 1}, ttl=900, new_name=OTHER, version=1
     )
-    assert verbs.run(call) == stored(2)
-    assert verbs.client.get(verbs.key()) == b"moved"
+    assert verbs.run(call) == stored(2, b"6")
+    assert verbs.client.get(verbs.key()) == moved(verbs)
     fields = verbs.fields(OTHER)
     assert (fields["a"], fields["new"], fields["n"]) == (b"2", b"x", b"6")
     assert "d" not in fields
+
+
+def test_a_conflict_gives_back_what_is_stored_of_each_field_with_another_base(
+    verbs: Verbs,
+) -> None:
+    for at in ("", "@", "@@"):
+        with one_case(verbs.client, at):
+            first, second, third = f"{at}a", f"{at}b", f"{at}c"
+            verbs.made({first: b"1", second: b"2", "same": b"3", "blind": b"4"})
+            before = snapshot(verbs.client)
+            call = verbs.update(
+                {first: b"9", third: b"9", "same": b"9", "blind": b"9", "new": b"9"},
+                {second, "nothing"},
+                {"n": 1},
+                new_name=OTHER,
+                ttl=60,
+                read_as={
+                    first: b"0" * 100,
+                    second: None,
+                    third: b"2",
+                    "same": b"3",
+                    "new": None,
+                    "nothing": None,
+                },
+            )
+            for _ in range(2):
+                outcome, version, incarnation, detail = verbs.run(call)
+                assert (outcome, version, incarnation) == (Outcome.CONFLICT, 1, MINE)
+                theirs = dict(zip(detail[::2], detail[1::2], strict=True))
+                assert theirs == {first: b"1", second: b"2", third: None}
+                assert snapshot(verbs.client) == before
+
+
+def test_a_base_of_any_length_is_told_from_another(verbs: Verbs) -> None:
+    for size in (0, 1, 39, 40, 41, 100_000):
+        with one_case(verbs.client, size):
+            raw = b"x" * size
+            verbs.made({"a": raw})
+            for other in (raw + b"x", raw[1:], raw[1:] + b"y", b"-", b"=" + raw, b"#"):
+                if other != raw:
+                    call = verbs.update({"a": b"mine"}, read_as={"a": other})
+                    assert verbs.run(call)[:1] == (Outcome.CONFLICT,), other
+                    assert verbs.run(call).detail == ["a", raw]
+            assert verbs.fields() == {"a": raw}
+            call = verbs.update({"a": b"mine"}, read_as={"a": raw})
+            assert verbs.run(call) == stored(2)
+
+
+def test_a_basis_with_a_version_is_compared_to_nothing_else(verbs: Verbs) -> None:
+    verbs.made({"a": b"1"})
+    call = verbs.update({"a": b"2"}, version=1, read_as={"a": b"another"})
+    assert verbs.run(call) == stored(2)
+
+
+def test_a_moved_record_tells_its_name_and_whether_the_grace_lasts(
+    backend: Backend,
+) -> None:
+    verbs = Verbs(backend.client, rotate_grace=60).made({"a": b"1"})
+    verbs.run(verbs.update(new_name=OTHER))
+    assert verbs.run(verbs.load()) == Loaded(Kind.MOVED, moved_to=OTHER, in_grace=True)
+    assert 50_000 < verbs.ttl_ms() <= 60_000
+    word, till, key = verbs.client.get(verbs.key()).split()
+    assert (word, key.decode()) == (b"moved", verbs.key(OTHER))
+    seconds, micro = verbs.client.time()
+    left_ms = int(till) - seconds * 1000 - micro // 1000
+    assert 0 < left_ms <= 60_000
+    late = verbs.update({"b": b"2"})
+    assert verbs.run(late) == Committed(Outcome.MOVED, 1, b"", [OTHER])
+    verbs.client.set(verbs.key(), moved(verbs, till=int(till) - 60_000), ex=60)
+    assert verbs.run(verbs.load()) == Loaded(Kind.MOVED, moved_to=OTHER)
+    assert verbs.run(late) == Committed(Outcome.MOVED, 0, b"", [OTHER])
 
 
 @pytest.mark.parametrize("holder", ["mine", None])
@@ -440,7 +524,7 @@ def test_an_update_run_twice_is_applied_once(verbs: Verbs) -> None:
     verbs.made({"a": b"1", "d": b"2", "n": b"5", "f": b"0.1"})
     call = verbs.update({"a": b"9"}, {"d"}, {"n": 3, "f": 0.2, "new": -4}, ttl=77)
     first, before = verbs.run(call), snapshot(verbs.client)
-    assert first == stored(2)
+    assert first == stored(2, b"8", b"0.30000000000000004", b"-4")
     assert verbs.run(call) == first
     assert snapshot(verbs.client) == before
     sums = {"n": b"8", "f": b"0.30000000000000004", "new": b"-4"}
@@ -453,7 +537,7 @@ def test_an_update_run_twice_still_fits_its_basis(
 ) -> None:
     verbs.made({"n": b"5"})
     call = verbs.update({}, None, {"n": 3}, **basis)
-    assert verbs.run(call) == verbs.run(call) == stored(2)
+    assert verbs.run(call) == verbs.run(call) == stored(2, b"8")
     assert verbs.fields() == {"n": b"8"}
 
 
@@ -475,7 +559,7 @@ def test_a_rotation_run_twice_moves_once(verbs: Verbs) -> None:
     verbs.made({"a": b"1", "n": b"5"})
     call = verbs.update({"a": b"2"}, None, {"n": 1}, new_name=OTHER)
     first, before = verbs.run(call), snapshot(verbs.client)
-    assert verbs.run(call) == first == stored(2)
+    assert verbs.run(call) == first == stored(2, b"6")
     assert snapshot(verbs.client) == before
     assert verbs.fields(OTHER) == {"a": b"2", "n": b"6"}
 
@@ -494,9 +578,9 @@ def test_a_rotation_run_twice_is_known_when_its_tombstone_has_ended(
 def test_a_destroy_run_twice_says_the_same(verbs: Verbs) -> None:
     verbs.made({"a": b"1"})
     call = verbs.destroy()
-    assert verbs.run(call) is Kind.DESTROYED
+    assert verbs.run(call) == DESTROYED
     before = snapshot(verbs.client)
-    assert verbs.run(call) is Kind.DESTROYED
+    assert verbs.run(call) == DESTROYED
     assert snapshot(verbs.client) == before
 
 
@@ -509,7 +593,7 @@ def test_a_commit_is_known_behind_later_ones(verbs: Verbs) -> None:
             verbs.made({"n": b"5"})
             call = verbs.update({"a": b"mine"}, None, {"n": 3}, version=1)
             first = verbs.run(call)
-            assert first == stored(2)
+            assert first == stored(2, b"8")
             for number in range(later):
                 verbs.run(verbs.update({"a": b"theirs", "b": b"%d" % number}))
             before = snapshot(verbs.client)
@@ -538,7 +622,7 @@ def test_a_commit_is_known_behind_a_later_rotation_of_the_same_target(
     first = verbs.run(call)
     verbs.run(verbs.update({"a": b"later"}, name=OTHER))
     before = snapshot(verbs.client)
-    assert verbs.run(call) == first == stored(2)
+    assert verbs.run(call) == first == stored(2, b"8")
     assert snapshot(verbs.client) == before
     assert verbs.fields(OTHER) == {"a": b"later", "n": b"8"}
 
@@ -553,13 +637,39 @@ def test_a_second_run_reports_what_the_first_did(verbs: Verbs) -> None:
         with one_case(verbs.client, change):
             verbs.made({"n": b"5"})
             call = verbs.update({}, None, {"n": 3})
-            assert verbs.run(call) == stored(2)
+            assert verbs.run(call) == stored(2, b"8")
             assert verbs.fields() == {"n": b"8"}
-            assert verbs.run(other) == stored(3)
+            assert verbs.run(other)[:2] == (Outcome.STORED, 3)
             before = snapshot(verbs.client)
-            assert verbs.run(call) == stored(2)
+            assert verbs.run(call) == stored(2, fields.get("n"))  # as it is now
             assert snapshot(verbs.client) == before
             assert verbs.fields() == fields
+
+
+def test_a_commit_is_known_where_the_record_was_rotated_to_since(verbs: Verbs) -> None:
+    names = [NAME, OTHER, "{slot}third", "{slot}fourth"]
+    for target, last in itertools.product((None, OTHER), range(2, 5)):
+        with one_case(verbs.client, (target, last)):
+            verbs.made({"n": b"5"})
+            call = verbs.update({}, None, {"n": 3}, version=1, new_name=target)
+            assert verbs.run(call) == stored(2, b"8")
+            at = names.index(target or NAME)
+            rotations = [*itertools.pairwise(names[at:last])]
+            for before, after in rotations:
+                verbs.run(verbs.update(name=before, new_name=after))
+            stay = snapshot(verbs.client)
+            assert verbs.run(call) == stored(2, b"8")
+            assert snapshot(verbs.client) == stay
+            loaded = verbs.run(verbs.load(names[last - 1]))
+            assert loaded.fields == {"n": b"8"}
+            assert loaded.version == 2 + len(rotations)
+
+
+def test_a_merged_commit_run_twice_is_applied_once(verbs: Verbs) -> None:
+    verbs.made({"a": b"1"})
+    call = verbs.update({"a": b"2"}, read_as={"a": b"1"})
+    assert verbs.run(call) == verbs.run(call) == stored(2)
+    assert verbs.fields() == {"a": b"2"}
 
 
 def test_different_commits_are_all_applied(verbs: Verbs) -> None:
@@ -582,18 +692,19 @@ def test_a_tombstone_lives_as_long_as_configured(backend: Backend) -> None:
 
 
 def test_destroying_nothing_makes_nothing(verbs: Verbs) -> None:
-    assert verbs.run(verbs.destroy()) is Kind.ABSENT
+    assert verbs.run(verbs.destroy()) == Destroyed(Kind.ABSENT, "")
     assert verbs.client.dbsize() == 0
 
 
-@pytest.mark.parametrize("end", [Kind.DESTROYED, Kind.MOVED])
-def test_destroying_a_tombstone_does_not_prolong_it(verbs: Verbs, end: Kind) -> None:
+@pytest.mark.parametrize("end", [DESTROYED, Destroyed(Kind.MOVED, OTHER)])
+def test_destroying_a_tombstone_does_not_prolong_it(
+    verbs: Verbs, end: Destroyed
+) -> None:
     verbs.made({})
-    moved = end is Kind.MOVED
-    verbs.run(verbs.update(new_name=OTHER) if moved else verbs.destroy())
+    verbs.run(verbs.update(new_name=OTHER) if end.moved_to else verbs.destroy())
     verbs.client.pexpire(verbs.key(), 2_000)
     before = snapshot(verbs.client)
-    assert verbs.run(verbs.destroy()) is end
+    assert verbs.run(verbs.destroy()) == end
     assert snapshot(verbs.client) == before
     assert 0 < verbs.ttl_ms() <= 2_000
 
@@ -764,8 +875,8 @@ def test_a_rotation_leaves_a_tombstone_and_keeps_everything(verbs: Verbs) -> Non
     before = verbs.run(verbs.load())
     verbs.run(verbs.update({"b": b"3"}, new_name=OTHER))
     after = verbs.run(verbs.load(OTHER))
-    assert verbs.client.get(verbs.key()) == b"moved"
-    assert verbs.run(verbs.load()).kind is Kind.MOVED
+    assert verbs.client.get(verbs.key()) == moved(verbs)
+    assert verbs.run(verbs.load()) == Loaded(Kind.MOVED, moved_to=OTHER)
     assert after.fields == {"a": b"1", "b": b"3"}
     assert (after.incarnation, after.created) == (before.incarnation, before.created)
     assert after.version == 2
@@ -779,7 +890,7 @@ def test_of_two_rotations_one_wins(verbs: Verbs) -> None:
         for name in (OTHER, "{slot}third")
     )
     assert verbs.run(first).outcome is Outcome.STORED
-    assert verbs.run(second).outcome is Outcome.MOVED
+    assert verbs.run(second) == Committed(Outcome.MOVED, 0, b"", [OTHER])
     assert verbs.fields(OTHER)["by"] == OTHER.encode()
     assert not verbs.client.exists(verbs.key("{slot}third"))
 
@@ -788,20 +899,23 @@ def test_of_two_rotations_one_wins(verbs: Verbs) -> None:
 def test_a_slow_writer_does_not_revive_a_moved_session(
     store: SessionStore, backend: Backend, tombstone: str
 ) -> None:
+    client = backend.client
     old_id = new_session(store, a=1)
-    key = key_of(backend.client)
+    key = key_of(client)
     with store.open(old_id) as slow:
         slow["a"] += 1
         with store.open(old_id) as login:
             login["user"] = "ann"
             login.regenerate_id()
         if tombstone == "ended":
-            backend.client.delete(key)
+            client.delete(key)
+    follows = tombstone == "there"
     with store.open(login.id) as session:
-        assert session["user"] == "ann"
+        assert dict(session) == {"a": 1 + follows, "user": "ann"}
     with store.open(old_id) as session:
         assert dict(session) == {}
-    assert backend.client.type(key) != b"hash"
+    assert client.type(key) == (b"string" if follows else b"none")
+    assert client.dbsize() == 1 + follows
 
 
 def test_two_rotations_at_once_leave_one_session(
@@ -810,14 +924,15 @@ def test_two_rotations_at_once_leave_one_session(
     old_id = new_session(store, a=1)
     with store.open(old_id) as loser:
         assert loser["a"] == 1
+        loser["b"] = 2
         loser.regenerate_id()
         with store.open(old_id) as winner:
             winner.regenerate_id()
     kinds = sorted(map(backend.client.type, backend.client.scan_iter()))
     assert kinds == [b"hash", b"string"]
-    assert "is gone" in caplog.text
+    assert "is gone" not in caplog.text
     with store.open(winner.id) as session:
-        assert dict(session) == {"a": 1}
+        assert dict(session) == {"a": 1, "b": 2}
 
 
 def test_a_cluster_rotates_within_one_slot(cluster: Cluster) -> None:
@@ -840,7 +955,11 @@ def test_a_cluster_rotates_within_one_slot(cluster: Cluster) -> None:
     for node in cluster.nodes:
         with node.client() as own:
             keys = list(own.scan_iter(match="session:*"))
-            assert {own.get(key) for key in keys} <= {b"moved", b"destroyed"}
+            marks = [own.get(key) for key in keys]
+            for mark in marks:
+                _, _, target = mark.partition(b"moved 0 ")
+                assert mark == b"destroyed" or own.get(target) == b"destroyed"
+            assert marks.count(b"destroyed") == len(marks) / 2
             holders += bool(keys)
     assert holders > 1
 
@@ -854,6 +973,9 @@ FOREIGN: dict[str, Callable[[Any, bytes], object]] = {
     "sorted set": lambda client, key: client.zadd(key, {"x": 1}),
     "string": lambda client, key: client.set(key, "x"),
     "empty string": lambda client, key: client.set(key, ""),
+    "moved nowhere": lambda client, key: client.set(key, "moved"),
+    "moved to nothing": lambda client, key: client.set(key, "moved 0 "),
+    "moved for a while": lambda client, key: client.set(key, "moved soon there"),
     "pickle": lambda client, key: client.set(key, pickle.dumps({"user": "root"})),
     "plain hash": lambda client, key: client.hset(key, "user", "root"),
     "nearly ours": lambda client, key: client.hset(
@@ -895,8 +1017,8 @@ def test_what_is_not_ours_is_an_empty_session_and_stays_as_it_is(
 META = ["@incarnation", "@version", "@created", "@size", "@commits"]
 DAMAGE = [(name, None) for name in META] + [
     (name, garbage)
-    for name in ("@version", "@created", "@size")
-    for garbage in (b"", b"\xff", b"1.5", b"nan")
+    for name in ("@version", "@created", "@size", "@ttl")
+    for garbage in (b"", b"\xff", b"1.5", b"nan", b"-1", b"9" * 16)
 ]
 
 
@@ -946,7 +1068,7 @@ def test_no_script_touches_what_is_foreign_or_damaged(verbs: Verbs) -> None:
             before = snapshot(client)
             assert verbs.run(verbs.load()) == Loaded(Kind.FOREIGN)
             assert verbs.run(verbs.create({"a": b"2"})).outcome is Outcome.GONE
-            assert verbs.run(verbs.destroy()) is Kind.FOREIGN
+            assert verbs.run(verbs.destroy()) == Destroyed(Kind.FOREIGN, "")
             for incarnation in (MINE, b""):
                 for new_name in (None, "{slot}third"):
                     call = verbs.update(
@@ -1056,7 +1178,8 @@ def test_any_text_may_be_a_name(verbs: Verbs) -> None:
             assert verbs.fields() == {name: b"1", "plain": b"x"}
             verbs.run(verbs.update({name: b"2"}))
             assert verbs.fields() == {name: b"2", "plain": b"x"}
-            assert verbs.run(verbs.update({}, None, {name: 5})) == stored(3)
+            added = verbs.run(verbs.update({}, None, {name: 5}))
+            assert added == stored(3, b"7")
             assert verbs.fields() == {name: b"7", "plain": b"x"}
             assert verbs.run(verbs.update({}, {name})) == stored(4)
             assert verbs.fields() == {"plain": b"x"}
@@ -1221,8 +1344,10 @@ def test_an_addition_is_exact_and_keeps_its_type(verbs: Verbs) -> None:
     for before, by, expected in SUMS:
         with one_case(verbs.client, (before, by)):
             verbs.made({} if before is None else {"n": before.encode()})
-            assert verbs.run(verbs.update({}, None, {"n": by})) == stored(2)
-            found = json.loads(verbs.fields()["n"])
+            committed = verbs.run(verbs.update({}, None, {"n": by}))
+            raw = verbs.fields()["n"]
+            assert committed == stored(2, raw)
+            found = json.loads(raw)
             assert found == expected
             assert type(found) is type(expected)
             assert recorded_size(verbs) == true_size(verbs)
@@ -1261,7 +1386,7 @@ def test_what_is_no_number_is_refused_before_anything_is_written(verbs: Verbs) -
             verbs.made({"n": raw, "ok": b"1", "d": b"1"})
             before = snapshot(verbs.client)
             call = verbs.update({"a": b"2"}, {"d"}, {"ok": 1, "n": 1, "also": 1})
-            assert verbs.run(call) == (Outcome.NUMBER, 1, MINE, b"n")
+            assert verbs.run(call) == (Outcome.NUMBER, 1, MINE, ["n"])
             assert snapshot(verbs.client) == before
 
 
@@ -1270,7 +1395,7 @@ def test_an_addend_of_19_digits_is_refused(verbs: Verbs) -> None:
     before = snapshot(verbs.client)
     for by in (E18, -E18, 2**63, 10**30):
         call = verbs.update({"a": b"2"}, None, {"n": by})
-        assert verbs.run(call) == (Outcome.NUMBER, 1, MINE, b"n"), by
+        assert verbs.run(call) == (Outcome.NUMBER, 1, MINE, ["n"]), by
         assert snapshot(verbs.client) == before, by
 
 
