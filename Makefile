@@ -1,15 +1,18 @@
-# make demo [ARGS=--once] | test | bench | lint | clean
+# make demo [ARGS=--once] | test | explore | bench | lint | clean
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test bench lint clean
+.PHONY: demo test explore bench lint clean
 
 demo: $(VENV)/ready-demo
 	@$(BIN)/python -m smartredis_wsgi.demo $(ARGS)
 
 test: $(VENV)/ready-test
 	$(BIN)/python -m pytest $(ARGS)
+
+explore: $(VENV)/ready-test
+	cd tests && ../$(BIN)/python -m explorer.run --slice full --workers 2 $(ARGS)
 
 bench: $(VENV)/ready-test
 	$(BIN)/python -m pytest bench -q --benchmark-only --benchmark-group-by=group \

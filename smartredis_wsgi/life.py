@@ -113,7 +113,10 @@ class Life:
 
     @property
     def id(self) -> str:
-        """The id that the session has, or will have after the commit."""
+        """The id that the session has, or will have after the commit.
+
+        Where another request's rotation has moved it, still the one that is no more.
+        """
         self.fields_to_read()
         return self._next_id or self._id
 
@@ -134,7 +137,7 @@ class Life:
         return self._id if is_stored and not self._moved else None
 
     def rotate(self) -> None:
-        self.check_writable()
+        self.fields_to_write()
         if self._status is Status.NEW:
             self._rename(ids.new_id())
         elif not self._moved:
@@ -142,12 +145,12 @@ class Life:
 
     def force(self) -> None:
         """Commit even if no field changed."""
-        self.check_writable()
+        self.fields_to_write()
         self._forced = True
 
     def limit(self, ttl: float) -> None:
         """Give the session, if it is stored, an idle timeout of its own, in seconds."""
-        self.check_writable()
+        self.fields_to_write()
         self._ttl = ttl
 
     def revert(self) -> None:
@@ -201,7 +204,7 @@ class Life:
         elif loaded.kind is Kind.MOVED or (
             known and loaded.incarnation != self._loaded.incarnation
         ):
-            self._become_gone()
+            self._become_gone(loaded.moved_to)
         elif loaded.kind is Kind.ALIVE:
             self._loaded, self._status = loaded, Status.ALIVE
             self._fields.rebase(loaded.fields)
@@ -242,8 +245,9 @@ class Life:
         self._address = self._address._replace(record=name)
         self._moved, self._next_id = True, None
 
-    def _become_gone(self) -> None:
-        self._status, self._loaded = Status.GONE, Loaded(Kind.ABSENT)
+    def _become_gone(self, moved_to: str = "") -> None:
+        self._status = Status.GONE
+        self._loaded = Loaded(Kind.ABSENT, moved_to=moved_to)
         self._fields.rebase({})
 
     # -- commit ----------------------------------------------------------------------
@@ -299,10 +303,11 @@ class Life:
         self._settle(changes, list(added.values()))
 
     def _update(self, changes: Changes, last: bool) -> None:
+        basis = self._hold.basis(self._loaded)
         call = self._engine.records.update(
             self._address.record,
             changes,
-            self._hold.basis(self._loaded),
+            basis,
             self._ttl,
             Address.of(self._next_id).record if self._next_id else None,
         )
@@ -321,6 +326,8 @@ class Life:
             if self._is_due(changes):
                 self._create(changes)
         elif outcome is Outcome.MOVED and (known or in_grace):
+            if basis.version is not None:  # moved by one who did not ask for the lock
+                raise self._refusal(outcome)
             self._follow(detail[0])
             self.commit(last)
         elif outcome is Outcome.CONFLICT:
@@ -401,7 +408,7 @@ class Life:
             Whether there is a tombstone now.
         """
         self.check_writable()
-        found = Destroyed(Kind.ABSENT, "")
+        found = Destroyed(Kind.ABSENT, self._loaded.moved_to)
         if self._status in (Status.UNREAD, Status.ALIVE):
             found = self._destroy()
         while found.moved_to:

@@ -31,10 +31,8 @@ def merge(base: Any, theirs: Any, mine: Any, same: Same) -> Any:
     """
     if same(mine, base):
         return theirs
-    if same(theirs, base) or type(theirs) is not type(mine):
-        return mine
     kind = type(mine)
-    if kind not in _MERGES:
+    if type(theirs) is not kind or kind not in _MERGES:
         return mine
     start = base if type(base) is kind else kind()
     return _MERGES[kind](start, theirs, mine, same)

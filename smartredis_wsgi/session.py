@@ -108,8 +108,9 @@ class Session(MutableMapping[str, Any]):
     def regenerate_id(self) -> None:
         """Keep the fields under a new id from the commit on, as after a login.
 
-        The old id is dead in the step that makes the new one alive. Of two requests
-        that do this at once one wins; the other's session is gone.
+        The old id is dead in the step that makes the new one alive, or reads on for
+        `rotate_grace`. The changes of requests that are under way are carried over; of
+        two that do this at once one wins.
         """
         self._life.rotate()
 

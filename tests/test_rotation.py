@@ -22,6 +22,7 @@ from servers import Cluster, Server
 from test_middleware import Served, checked, serve
 
 from smartredis_wsgi import (
+    LockLost,
     LockTimeout,
     Session,
     SessionGone,
@@ -657,8 +658,20 @@ def test_who_waits_with_the_old_id_is_excluded_and_then_finds_it_dead(
     assert redis.keys("lock:*") == []
 
 
-@pytest.mark.parametrize("scope", ["request", "commit", "manual"])
-def test_a_rotation_by_one_without_the_lock_carries_over_who_has_it(
+def test_a_rotation_by_one_without_the_lock_is_noticed_by_who_has_it(
+    redis: redis_py.Redis,
+) -> None:
+    locked, free = sessions(redis, lock="single"), sessions(redis)
+    old_id = stored(free, **START)
+    with pytest.raises(LockLost), locked.open(old_id) as slow:
+        slow["cart"].append("tea")
+        new_id = rotated(free, old_id, fast=1)
+    assert fields_of(free, new_id) == {"fast": 1, **START}
+    assert redis.keys("lock:*") == []
+
+
+@pytest.mark.parametrize("scope", ["commit", "manual"])
+def test_a_rotation_by_another_carries_over_who_has_no_lock(
     redis: redis_py.Redis, scope: str
 ) -> None:
     locked = sessions(redis, lock="single", lock_scope=scope)

@@ -7,6 +7,7 @@
 local lock, waiters, record = KEYS[1], KEYS[2], KEYS[3]
 local token, expiry, most, nonce = ARGV[1], ARGV[2], tonumber(ARGV[3]), ARGV[5]
 if record ~= lock and redis.call('TYPE', record).ok ~= 'hash' then
+  if redis.call('GET', lock) == token then redis.call('DEL', lock) end -- a first run's
   return {nonce, 'nothing'}
 end
 if redis.call('SET', lock, token, 'NX', 'PX', expiry) or redis.call('GET', lock) == token then

@@ -38,7 +38,8 @@ end
 
 -- A second run, also where the record has been moved since.
 kind, meta = look_at(there)
-while kind == 'moved' do
+for _ = 1, 16 do
+  if kind ~= 'moved' then break end
   there = meta.key
   kind, meta = look_at(there)
 end
