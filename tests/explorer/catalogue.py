@@ -30,7 +30,8 @@ class Me:
 
     def look(self, session: Any, whole: bool = False) -> None:
         """Read the session, and note what was there."""
-        self.noted(dict(session) if whole else {"seed": session.get("seed")})
+        names = list(session) if whole else ["seed"]
+        self.noted({name: session[name] for name in names if name in session})
 
     def noted(self, sight: dict[str, Any]) -> None:
         """What was seen; overridden by who wants to know it."""

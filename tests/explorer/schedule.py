@@ -56,15 +56,17 @@ class Step(NamedTuple):
 
 
 _here = threading.local()
+_NOTHING_YET = object()
 
 
 class Actor:
     """A thread that runs while it has the baton."""
 
     def __init__(self, name: str, act: Callable[[], object]) -> None:
-        self.name = name
+        self.name = self.alias = name
         self.what: str | None = None  # what it is parked before; None once it has ended
-        self.in_vain: Any = None  # what it saw when it tried a lock that was taken
+        self.waits = False  # having tried a lock that was taken
+        self.saw: Any = _NOTHING_YET  # when it tried that
         self.can_lose = False
         self.error: BaseException | None = None
         self._act = act
@@ -81,7 +83,7 @@ class Actor:
 
     def go_on(self, how: str) -> None:
         """Let it do its exchange and run to the next one, or to its end."""
-        self._how, self.in_vain = how, None
+        self._how, self.waits, self.saw = how, False, _NOTHING_YET
         self._mine.release()
         self._await()
 
@@ -119,6 +121,13 @@ class Actor:
         self._back.release()
 
 
+def go_on_as(alias: str) -> None:
+    """What this actor does from now on is another's, say its next request's."""
+    actor: Actor | None = getattr(_here, "actor", None)
+    if actor is not None:
+        actor.alias = alias
+
+
 def exchange(what: str, act: Callable[[], T]) -> T:
     """An exchange with Redis, made when its turn comes; at once outside of actors.
 
@@ -146,7 +155,7 @@ def wait(what: str, act: Callable[[], T]) -> T:
     """As `step`, but its turn comes only once something has changed."""
     actor: Actor | None = getattr(_here, "actor", None)
     if actor is not None:
-        actor.in_vain = True
+        actor.waits = True
     return step(what, act)
 
 
@@ -208,9 +217,9 @@ class Play:
     def _options(self, seen: Any) -> list[Choice]:
         parked = [actor for actor in self._actors.values() if actor.what is not None]
         for actor in parked:
-            if actor.in_vain is True:
-                actor.in_vain = seen
-        able = [a for a in parked if a.in_vain is None or a.in_vain != seen]
+            if actor.waits and actor.saw is _NOTHING_YET:
+                actor.saw = seen
+        able = [a for a in parked if not a.waits or a.saw != seen]
         options = [Choice(actor.name) for actor in able]
         if self._losses:
             options += [Choice(actor.name, LOSE) for actor in able if actor.can_lose]
@@ -221,15 +230,16 @@ class Play:
     def _take(self, choice: Choice, before: Any) -> Any:
         self.begun += 1
         if choice.actor in self._events:
-            what = choice.actor
+            what = who = choice.actor
             self._events.pop(choice.actor)()
         else:
             actor = self._actors[choice.actor]
+            who = actor.alias
             what = f"{actor.what} ({choice.how})" if choice.how else actor.what or ""
             self._losses -= choice.how == LOSE
             actor.go_on(choice.how)
         after = self._observe()
-        self.steps.append(Step(choice.actor, what, before, after))
+        self.steps.append(Step(who, what, before, after))
         return after
 
 
