@@ -44,7 +44,11 @@ class Hold:
             self._lease = engine.near_lock.acquire_with(name, *loads, record=record)
         else:
             self._lease = engine.lock.acquire(name)
-            engine.wire.run(*loads)
+            try:
+                engine.wire.run(*loads)
+            except BaseException:
+                self.release()  # a lock without its load would pass for a fresh one
+                raise
         self._exclusive = bool(load and self._lease)
         if self._lease and engine.config.lock_renew:
             self._renewal = Renewal(self._lease, engine.config.lock_expiry / 3)

@@ -147,7 +147,9 @@ class Wire:
             StoreUnavailable: An error.
         """
         try:
-            self.client.blpop([key], min(seconds, self._timeout / 2))
+            # Redis 6.2 takes less than a millisecond for 0, which is for ever.
+            pause = max(0.001, min(seconds, self._timeout / 2))
+            self.client.blpop([key], pause)
         except RedisTimeoutError:
             return
         except _FAILURES as failure:
