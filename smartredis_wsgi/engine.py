@@ -41,6 +41,9 @@ class Engine:
         """Whether there is a lock, and it is taken for this scope."""
         return self.config.lock_scope == scope and not isinstance(self.lock, NoLock)
 
+    def record_key(self, address: Address) -> str:
+        return self.records.key(address.record)
+
     def lock_name(self, address: Address) -> str:
         return self.records.key(address.lock)
 

@@ -10,26 +10,31 @@ An addition stays one (the server adds), until something is assigned over it.
 
 import math
 from collections.abc import Iterator, Mapping, MutableMapping
-from typing import Any, NamedTuple
+from dataclasses import dataclass, field
+from typing import Any
 
 from .codec import Codec
 from .errors import EncodeError
 from .merge import ABSENT, merge, pour
 
 Number = int | float
+_MOST = 10**18  # Redis adds in 64 bits
 
 
-class Changes(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Changes:
     """What a commit carries; empty (false) if nothing changed.
 
     Of fields that are set or deleted, and that were read before: what they were read
-    as, None if there was no such field.
+    as, None if there was no such field. And the values of those that were assigned, by
+    which it is seen what was assigned since.
     """
 
     sets: Mapping[str, bytes]
     deletions: frozenset[str]
     additions: Mapping[str, Number]
-    read_as: Mapping[str, bytes | None] = {}
+    read_as: Mapping[str, bytes | None] = field(default_factory=dict)
+    assigned: Mapping[str, Any] = field(default_factory=dict, compare=False)
 
     def __bool__(self) -> bool:
         return bool(self.sets or self.deletions or self.additions)
@@ -64,7 +69,7 @@ class Fields(MutableMapping[str, Any]):
             raise KeyError(name)
         if name not in self._added:
             return self._decoded(name)
-        return self._countable(name) + self._added[name]
+        return _sum(name, self._countable(name), self._added[name])
 
     def __setitem__(self, name: str, value: Any) -> None:
         _check_name(name)
@@ -107,12 +112,11 @@ class Fields(MutableMapping[str, Any]):
         _check_name(name)
         _check_number(name, by)
         if name in self._assigned or name in self._deleted:
-            before = self._assigned.get(name, 0)
-            _check_number(name, before)
-            self[name] = before + by
+            self[name] = _sum(name, self._assigned.get(name, 0), by)
         else:
-            self._countable(name)
-            self._added[name] = self._added.get(name, 0) + by
+            added = _sum(name, self._added.get(name, 0), by)
+            _sum(name, self._countable(name), added)
+            self._added[name] = added
 
     def changes(self) -> Changes:
         """What has to be written for the store to hold what is here.
@@ -123,7 +127,8 @@ class Fields(MutableMapping[str, Any]):
         sets = {**self._changed(self._read), **self._changed(self._assigned)}
         seen = self._seen & (sets.keys() | self._deleted)
         read_as = {name: self._stored.get(name) for name in seen}
-        return Changes(sets, frozenset(self._deleted), dict(self._added), read_as)
+        deleted, added = frozenset(self._deleted), dict(self._added)
+        return Changes(sets, deleted, added, read_as, dict(self._assigned))
 
     def revert(self) -> None:
         """Drop what was changed."""
@@ -131,24 +136,48 @@ class Fields(MutableMapping[str, Any]):
         self._seen = set()
 
     def rebase(self, stored: Mapping[str, bytes]) -> None:
-        """Keep what was changed, on top of what is stored now."""
-        changed = {name: self._read[name] for name in self._changed(self._read)}
+        """Keep what was changed, on top of what is stored now.
+
+        Whoever holds a list, dict or set that was read sees in it what is stored now.
+        """
+        before, read = self._stored, self._read
+        changed = {name: read.pop(name) for name in self._changed(read)}
         self._assigned = {**changed, **self._assigned}
-        self._stored, self._read = dict(stored), {}
+        self._stored = dict(stored)
+        for name in [n for n in read if self._stored.get(n) != before.get(n)]:
+            value = self._value(self._stored.get(name))
+            if value is ABSENT:
+                del read[name]
+            else:
+                read[name] = pour(value, read[name])
         self._deleted &= stored.keys()
 
     def committed(self, changes: Changes, sums: Mapping[str, bytes | None]) -> None:
         """The changes are stored, and fields that were added to hold the sums now.
 
-        What else others did is not seen before a load.
+        What was changed since they were made is still a change. What others did is not
+        seen before a load.
         """
-        self._read |= self._assigned
         self._stored |= changes.sets
-        self._assigned, self._added = {}, {}
+        for name, value in changes.assigned.items():
+            if self._assigned.get(name, ABSENT) is value:
+                self._read[name] = self._assigned.pop(name)
+            elif name not in self._assigned:
+                self._deleted.add(name)
         for name in changes.deletions:
-            self._restore(name, None)
+            self._stored.pop(name, None)
+            self._deleted.discard(name)
+        for name, by in changes.additions.items():
+            since = self._added.pop(name, None)
+            if since is None and name not in self._assigned:
+                self._deleted.add(name)
+            elif since is not None and since != by:
+                self._added[name] = since - by
         for name, raw in sums.items():
-            self._restore(name, raw)
+            self._stored.pop(name, None)
+            self._read.pop(name, None)
+            if raw is not None:
+                self._stored[name] = raw
         self._seen |= changes.sets.keys()
 
     def merge(self, theirs: Mapping[str, bytes | None]) -> None:
@@ -218,12 +247,23 @@ class Fields(MutableMapping[str, Any]):
             return None
 
 
+def _sum(name: str, one: Any, other: Any) -> Number:
+    """As the store adds: ints of at most 18 digits, and finite floats."""
+    _check_number(name, one)
+    _check_number(name, other)
+    total: Number = one + other
+    if not math.isfinite(total):
+        raise EncodeError(f"field {name!r}: the sum is too large for a float")
+    return total
+
+
 def _check_number(name: str, value: Any) -> None:
-    if type(value) is int or (type(value) is float and math.isfinite(value)):
-        return
-    raise EncodeError(
-        f"field {name!r} is counted in finite numbers, not {_type(value)}"
-    )
+    is_int = type(value) is int and abs(value) < _MOST
+    if not is_int and not (type(value) is float and math.isfinite(value)):
+        raise EncodeError(
+            f"field {name!r} is counted in finite floats and in ints of at most 18 "
+            f"digits, not {_type(value)}"
+        )
 
 
 def _check_name(name: Any) -> None:

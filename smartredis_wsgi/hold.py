@@ -8,9 +8,9 @@ from .engine import Engine
 from .errors import LockLost, StoreUnavailable
 from .ids import Address
 from .locks import Lease
-from .locks.single import SingleNodeLease
+from .locks.single import SingleNodeLease, SingleNodeLock
 from .locks.strategy import Renewal
-from .store import Basis, Loaded
+from .store import Basis, Kind, Loaded
 from .wire import Call
 
 _log = logging.getLogger("smartredis_wsgi")
@@ -22,42 +22,58 @@ class Hold:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._lease: Lease | None = None
+        self._near: SingleNodeLease | None = None  # the lease, if on the records' Redis
         self._renewal: Renewal | None = None
-        self._exclusive = False
+        self._exclusive = False  # the record was loaded under the lease
 
     def __bool__(self) -> bool:
         return self._lease is not None
 
-    def take(self, address: Address, load: Call[Loaded] | None = None) -> None:
+    def take(
+        self, address: Address, known: bool, load: Call[Loaded] | None = None
+    ) -> None:
         """Take the session's lock, and run the load under it.
 
-        With a lock of the records' own Redis that is one round trip, and none is taken
-        where there is no record. A record loaded under the lock is *exclusive*.
+        None is taken where there is no record: an id that nobody knows makes no key.
+        With a lock of the records' own Redis that is one round trip.
+
+        Args:
+            known: There was a record, so there is no need to look first.
 
         Raises:
             LockTimeout: Others hold it for too long.
         """
-        engine, name = self._engine, self._engine.lock_name(address)
         loads = [load] if load else []
-        if engine.near_lock:
-            record = engine.records.key(address.record)
-            self._lease = engine.near_lock.acquire_with(name, *loads, record=record)
-        else:
-            self._lease = engine.lock.acquire(name)
-            try:
-                engine.wire.run(*loads)
-            except BaseException:
-                self.release()  # a lock without its load would pass for a fresh one
-                raise
+        if self._engine.near_lock:
+            self._take_near(self._engine.near_lock, address, loads)
+        elif known or self._finds(load or self._engine.records.load(address.record)):
+            self._take_far(address, loads)
         self._exclusive = bool(load and self._lease)
-        if self._lease and engine.config.lock_renew:
-            self._renewal = Renewal(self._lease, engine.config.lock_expiry / 3)
+        if self._lease and self._engine.config.lock_renew:
+            self._renewal = Renewal(self._lease)
+
+    def _take_near(
+        self, lock: SingleNodeLock, address: Address, loads: list[Call[Loaded]]
+    ) -> None:
+        name, record = self._engine.lock_name(address), self._engine.record_key(address)
+        self._lease = self._near = lock.acquire_with(name, *loads, record=record)
+
+    def _finds(self, load: Call[Loaded]) -> bool:
+        self._engine.wire.run(load)
+        return load.result.kind is Kind.ALIVE
+
+    def _take_far(self, address: Address, loads: list[Call[Loaded]]) -> None:
+        self._lease = self._engine.lock.acquire(self._engine.lock_name(address))
+        try:
+            self._engine.wire.run(*loads)
+        except BaseException:
+            self.release()  # a lock without its load would pass for a fresh one
+            raise
 
     def run(self, call: Call[Any], last: bool) -> None:
         """Run a call; after the last one the lease is released."""
-        lease = self._lease
-        if last and isinstance(lease, SingleNodeLease) and self._engine.near_lock:
-            lease.release(call)
+        if last and self._near:
+            self._near.release(call)
             self._let_go()
         else:
             self._engine.wire.run(call)
@@ -74,13 +90,13 @@ class Hold:
         Raises:
             LockLost: The deadline is over.
         """
-        lease, incarnation = self._lease, loaded.incarnation
         version = loaded.version if self._exclusive else None
-        if isinstance(lease, SingleNodeLease) and self._engine.near_lock:
-            return Basis(incarnation, version, lease.lock_key, lease.token)
-        if lease and lease.deadline < time.monotonic():
+        if self._near:
+            lock, token = self._near.lock_key, self._near.token
+            return Basis(loaded.incarnation, version, lock, token)
+        if self._lease and self._lease.deadline < time.monotonic():
             raise LockLost("the lock expired before the commit; nothing was written")
-        return Basis(incarnation, version)
+        return Basis(loaded.incarnation, version)
 
     def release(self) -> None:
         """Release the lease, if there is one; what can't be released, expires."""
@@ -95,4 +111,5 @@ class Hold:
     def _let_go(self) -> None:
         if self._renewal:
             self._renewal.stop()
-        self._lease, self._renewal, self._exclusive = None, None, False
+        self._lease = self._near = self._renewal = None
+        self._exclusive = False

@@ -39,3 +39,8 @@ def new_id(like: str | None = None) -> str:
     """An id that nobody can guess; like another one, it has the other one's label."""
     label = like[:_LABEL_SIZE] if like else secrets.token_urlsafe(12)
     return label + secrets.token_urlsafe(32)
+
+
+def new_incarnation() -> bytes:
+    """What tells a record from all others that lie, or ever lay, at its key."""
+    return secrets.token_urlsafe(16).encode()

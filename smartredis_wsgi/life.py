@@ -23,9 +23,9 @@ lost the lock in between gets `LockLost`.
 import logging
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from enum import Enum, auto
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 from . import ids
 from .engine import Engine
@@ -42,11 +42,13 @@ from .errors import (
 from .fields import Changes, Fields
 from .hold import Hold
 from .ids import Address
-from .store import Destroyed, Kind, Loaded, Outcome, size_of
+from .store import Committed, Destroyed, Kind, Loaded, Outcome, size_of
+from .wire import Call
 
 T = TypeVar("T")
 _log = logging.getLogger("smartredis_wsgi")
 _MOST_CONFLICTS = 64  # each is another's success
+_MOST_MOVES = 16  # records are not moved in circles, but strings can be planted
 _NOTHING = (Outcome.ABSENT, Outcome.DESTROYED)
 _GONE = (*_NOTHING, Outcome.MOVED, Outcome.GONE)
 
@@ -58,6 +60,16 @@ class Status(Enum):
     NEW = auto()
     ALIVE = auto()
     GONE = auto()
+
+
+class _Sent(NamedTuple):
+    """A commit on its way, with what it is to settle once it is answered."""
+
+    call: Call[Committed]
+    changes: Changes
+    next_id: str | None
+    ttl: float | None
+    exclusive: bool = False
 
 
 class Life:
@@ -78,9 +90,10 @@ class Life:
         self._fields = Fields(engine.codec)
         self._loaded = Loaded(Kind.ABSENT)
         self._hold = Hold(engine)
+        self._sent: _Sent | None = None  # a commit whose answer did not come
         self._next_id: str | None = None  # a rotation is asked for
         self._moved = False  # by another: it has an id that only that one knows
-        self._conflicts = 0
+        self._conflicts = self._moves = 0
         self._ttl: float | None = None  # a ttl of its own is asked for
         self._forced = self._forgotten = False
         self.touched = self.destroyed = self.refreshed = self.over = False
@@ -91,8 +104,7 @@ class Life:
     def fields_to_read(self) -> Fields:
         """The fields, loaded at the first time: one round trip."""
         self.touched = True
-        if self._status is Status.UNREAD:
-            self._load(locked=self._locks_requests())
+        self._load_once(locked=self._locks_requests())
         return self._fields
 
     def fields_to_write(self) -> Fields:
@@ -102,8 +114,8 @@ class Life:
             SessionFrozen: Nothing may be written any more.
         """
         self.check_writable()
-        if self._status is Status.UNREAD and self._locks_requests():
-            self._load(locked=True)
+        if self._locks_requests():
+            self._load_once(locked=True)
         return self._fields
 
     def check_writable(self) -> None:
@@ -128,7 +140,7 @@ class Life:
     @property
     def modified(self) -> bool:
         """Whether there is something that a commit would write."""
-        return self._is_due(self._fields.changes())
+        return self._due() is not None
 
     @property
     def stored_id(self) -> str | None:
@@ -156,7 +168,7 @@ class Life:
     def revert(self) -> None:
         """Drop all changes since the last commit."""
         self._fields.revert()
-        self._next_id, self._ttl, self._forced = None, None, False
+        self._sent, self._next_id, self._ttl, self._forced = None, None, None, False
 
     def forget(self) -> None:
         """Keep nothing of this request, neither what was changed nor what will be."""
@@ -193,10 +205,21 @@ class Life:
         if self._status in (Status.UNREAD, Status.ALIVE):
             self._load(locked=self._locks_requests() and not self._hold)
 
+    def _load_once(self, locked: bool) -> None:
+        if self._status is Status.UNREAD:
+            self._resend()
+        if self._status is Status.UNREAD:
+            self._load(locked)
+
     def _load(self, locked: bool) -> None:
         """Load the record; under the lock, if it is to be taken."""
-        loaded = self._load_locked() if locked else self._peek()
-        known = bool(self._loaded.incarnation)
+        call = self._engine.records.load(self._address.record)
+        if locked:
+            self._hold.take(self._address, self._is_known, call)
+        else:
+            self._engine.wire.run(call)
+        loaded = call.result
+        known = self._is_known
         self.refreshed |= loaded.prolonged
         if loaded.moved_to and (known or loaded.in_grace):
             self._follow(loaded.moved_to)
@@ -213,21 +236,6 @@ class Life:
                 _log.warning("no session of ours lies at the key of %s", self._handle)
             self._become_new()
 
-    def _peek(self) -> Loaded:
-        call = self._engine.records.load(self._address.record)
-        self._engine.wire.run(call)
-        return call.result
-
-    def _load_locked(self) -> Loaded:
-        """A load under the lock. An id that nobody knows makes no lock's key."""
-        if self._status is Status.UNREAD and not self._engine.near_lock:
-            found = self._peek()
-            if found.kind is not Kind.ALIVE:
-                return found
-        call = self._engine.records.load(self._address.record)
-        self._hold.take(self._address, call)
-        return call.result
-
     def _become_new(self) -> None:
         self._hold.release()
         self._status, self._loaded = Status.NEW, Loaded(Kind.ABSENT)
@@ -242,6 +250,9 @@ class Life:
 
         That one's response has the id: this one's says nothing of it.
         """
+        self._moves += 1
+        if self._moves > _MOST_MOVES:
+            raise StoreUnavailable(f"session {self._handle} was moved too often")
         self._address = self._address._replace(record=name)
         self._moved, self._next_id = True, None
 
@@ -263,8 +274,9 @@ class Life:
             SessionGone: The same, where `on_gone` says so.
             StoreUnavailable: It is not known what was.
         """
-        changes = self._fields.changes()
-        if not self._is_due(changes):
+        self._resend()
+        changes = self._due()
+        if changes is None:
             return
         if self._status is Status.GONE:
             self._drop_changes()
@@ -273,15 +285,17 @@ class Life:
         elif self._hold or not self._engine.locks("commit"):
             self._update(changes, last)
         else:
-            self._hold.take(self._address)
+            self._hold.take(self._address, self._is_known)
             self._update(changes, last=True)
 
-    def _is_due(self, changes: Changes) -> bool:
+    def _due(self) -> Changes | None:
+        """What a commit has to write; None if nothing is due."""
         if self._forgotten:
-            return False
-        if self._status is Status.NEW:
-            return bool(changes or self._forced)
-        return bool(changes or self._forced or self._ttl or self._next_id)
+            return None
+        changes = self._fields.changes()
+        is_new = self._status is Status.NEW
+        is_due = self._forced or (not is_new and (self._ttl or self._next_id))
+        return changes if changes or is_due else None
 
     def _create(self, changes: Changes) -> None:
         codec, limit = self._engine.codec, self._engine.config.max_size
@@ -289,18 +303,10 @@ class Life:
         fields = {**changes.sets, **added}
         if size_of(fields) > limit:
             raise self._too_large()
-        incarnation = ids.new_id()[:22].encode()
-        name = self._address.record
-        call = self._engine.records.create(name, incarnation, fields, self._ttl)
-        self._engine.wire.run(call)
-        outcome, version, _, detail = call.result
-        if outcome is not Outcome.STORED:
-            raise StoreUnavailable("something else lies at the key of a new session")
-        self._loaded = Loaded(
-            Kind.ALIVE, False, incarnation, version, int(detail[0]) / 1000
+        call = self._engine.records.create(
+            self._address.record, ids.new_incarnation(), fields, self._ttl
         )
-        self._status, self.is_new = Status.ALIVE, True
-        self._settle(changes, list(added.values()))
+        self._send(_Sent(call, changes, None, self._ttl), last=False)
 
     def _update(self, changes: Changes, last: bool) -> None:
         basis = self._hold.basis(self._loaded)
@@ -311,22 +317,48 @@ class Life:
             self._ttl,
             Address.of(self._next_id).record if self._next_id else None,
         )
-        self._hold.run(call, last)
-        outcome, version, incarnation, detail = call.result
-        known, in_grace = bool(self._loaded.incarnation), bool(version)
+        exclusive = basis.version is not None
+        self._send(_Sent(call, changes, self._next_id, self._ttl, exclusive), last)
+
+    def _resend(self) -> None:
+        """Have the answer to a commit that got none: the script runs it only once."""
+        if self._sent:
+            self._send(self._sent, last=False)
+
+    def _send(self, sent: _Sent, last: bool) -> None:
+        self._sent = sent
+        self._hold.run(sent.call, last)
+        self._sent = None
+        if self._status is Status.NEW:
+            self._created(sent)
+        else:
+            self._updated(sent, last)
+
+    def _created(self, sent: _Sent) -> None:
+        outcome, version, incarnation, detail = sent.call.result
+        if outcome is not Outcome.STORED:
+            raise StoreUnavailable("something else lies at the key of a new session")
+        created = int(detail[0]) / 1000
+        self._loaded = Loaded(Kind.ALIVE, False, incarnation, version, created)
+        self._status, self.is_new = Status.ALIVE, True
+        encode, added = self._engine.codec.encode, sent.changes.additions
+        self._settle(sent, {name: encode(by) for name, by in added.items()})
+
+    def _updated(self, sent: _Sent, last: bool) -> None:
+        outcome, version, incarnation, detail = sent.call.result
+        in_grace = bool(version)
         if outcome is Outcome.STORED:
             self._loaded = self._loaded._replace(
                 prolonged=False, version=version, incarnation=incarnation
             )
-            if self._next_id:
-                self._rename(self._next_id)
-            self._settle(changes, detail)
-        elif outcome in _NOTHING and not known:
+            if sent.next_id:
+                self._rename(sent.next_id)
+            self._settle(sent, self._sums(sent.changes, detail))
+        elif outcome in _NOTHING and not self._is_known:
             self._become_new()
-            if self._is_due(changes):
-                self._create(changes)
-        elif outcome is Outcome.MOVED and (known or in_grace):
-            if basis.version is not None:  # moved by one who did not ask for the lock
+            self.commit(last)
+        elif outcome is Outcome.MOVED and (self._is_known or in_grace):
+            if sent.exclusive:  # moved by one who did not ask for the lock
                 raise self._refusal(outcome)
             self._follow(detail[0])
             self.commit(last)
@@ -369,11 +401,20 @@ class Life:
         if self._status is Status.ALIVE:
             raise EncodeError(f"field {name!r} and what is added can't be counted")
 
-    def _settle(self, changes: Changes, sums: list[bytes | None]) -> None:
-        known = changes.additions if self._status is Status.ALIVE else ()
-        self._fields.committed(changes, dict(zip(known, sums, strict=False)))
-        self._next_id, self._ttl, self._forced = None, None, False
-        self.refreshed = True
+    def _sums(
+        self, changes: Changes, sums: list[bytes | None]
+    ) -> dict[str, bytes | None]:
+        """What the fields that were added to hold now, where the others are known."""
+        if self._status is not Status.ALIVE:
+            return {}
+        return dict(zip(changes.additions, sums, strict=True))
+
+    def _settle(self, sent: _Sent, sums: Mapping[str, bytes | None]) -> None:
+        """What was sent is stored; what was asked for since is still to do."""
+        self._fields.committed(sent.changes, sums)
+        self._next_id = None if self._next_id == sent.next_id else self._next_id
+        self._ttl = None if self._ttl == sent.ttl else self._ttl
+        self._forced, self.refreshed = False, True
 
     def _drop_changes(self) -> None:
         self.revert()
@@ -415,7 +456,8 @@ class Life:
             self._follow(found.moved_to)
             found = self._destroy()
         self.destroyed = True
-        self._fields, self._ttl, self._forced = Fields(self._engine.codec), None, False
+        self._fields = Fields(self._engine.codec)
+        self.revert()
         self._become_new()
         return found.kind is Kind.DESTROYED
 
@@ -479,13 +521,22 @@ class Life:
         try:
             if keep:
                 self.commit(last=taken)
+            else:
+                self.revert()
+        except BaseException:
+            self.revert()  # what could not be committed is not tried once more
+            raise
         finally:
-            self.revert()  # also what could not be committed is not tried once more
             if taken:
                 self._hold.release()
 
     def _locks_requests(self) -> bool:
         return self._engine.locks("request") and not self._frozen
+
+    @property
+    def _is_known(self) -> bool:
+        """Whether there was such a record, as far as this request has seen."""
+        return bool(self._loaded.incarnation)
 
     @property
     def _handle(self) -> str:

@@ -44,17 +44,23 @@ def pour(value: Any, into: Any) -> Any:
     Returns:
         The other, or the value where that is of another type.
     """
-    if value is into or type(value) is not type(into):
+    return _pour(value, into, set())
+
+
+def _pour(value: Any, into: Any, filled: set[int]) -> Any:
+    """Each object is filled once: where it stands twice, the second is another."""
+    if value is into or type(value) is not type(into) or id(into) in filled:
         return value
-    if isinstance(into, dict):
-        value = {key: pour(part, into.get(key)) for key, part in value.items()}
-    if isinstance(into, (dict, set)):
-        into.clear()
-        into.update(value)
-    elif isinstance(into, list):
+    if not isinstance(into, (dict, set, list)):
+        return value
+    filled.add(id(into))
+    if isinstance(into, list):
         into[:] = value
     else:
-        return value
+        if isinstance(into, dict):
+            value = {k: _pour(v, into.get(k), filled) for k, v in value.items()}
+        into.clear()
+        into.update(value)
     return into
 
 

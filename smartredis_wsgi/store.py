@@ -128,7 +128,15 @@ class Records:
         """
         touch_ms = round(self._config.touch_every * 1000)
         arguments = (self._ttl_ms, touch_ms, self._max_lifetime_ms)
-        return Call(_LOAD, [self.key(name)], arguments, self._loaded)
+        prolonged = False
+
+        def read(answer: list[Any]) -> Loaded:  # once for each turn of a waiter
+            nonlocal prolonged
+            loaded = self._loaded(answer)
+            prolonged |= loaded.prolonged
+            return loaded._replace(prolonged=prolonged)
+
+        return Call(_LOAD, [self.key(name)], arguments, read)
 
     def create(
         self,

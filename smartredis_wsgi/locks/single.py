@@ -6,6 +6,7 @@ first and last may travel with the lock: see the riders.
 """
 
 import functools
+import math
 import random
 import time
 from enum import Enum
@@ -17,6 +18,7 @@ from . import protocol
 
 _ACQUIRE = Script.named("acquire")
 _EXTEND = Script.named("extend")
+_WAITER_SECONDS = 1.0  # for so long one who does not come back counts as waiting
 
 
 @functools.cache
@@ -93,7 +95,9 @@ class SingleNodeLock:
         lease = SingleNodeLease(self, key)
         try:
             outcome = self._wait_for(lease, record or lease.lock_key, riders)
-        except StoreUnavailable:
+        except LockTimeout:
+            raise
+        except BaseException:  # whether it was taken is not known
             lease.release_if_possible()
             raise
         return lease if outcome is _Outcome.HELD else None
@@ -120,11 +124,12 @@ class SingleNodeLock:
     def _attempt(
         self, lease: "SingleNodeLease", record: str, left: float
     ) -> Call[_Outcome]:
-        expiry_ms, left_ms = round(self.expiry * 1000), round(left * 1000)
+        turn = min(left, self._retry_time + _WAITER_SECONDS)
+        expiry_ms, turn_ms = round(self.expiry * 1000), math.ceil(turn * 1000)
         return Call(
             _ACQUIRE,
             [lease.lock_key, protocol.waiters_key(lease.name), record],
-            (lease.token, expiry_ms, self._max_waiters, left_ms),
+            (lease.token, expiry_ms, self._max_waiters, turn_ms),
             lambda answer: _Outcome(answer[0]),
         )
 

@@ -1,9 +1,14 @@
 """The interface of a lock: a strategy, shared and stateless, gives out leases."""
 
+import logging
 import threading
+import time
 from typing import Protocol, runtime_checkable
 
 from ..errors import LockLost, StoreUnavailable
+
+_log = logging.getLogger("smartredis_wsgi")
+_SHORTEST_PAUSE = 0.001
 
 
 class Lease(Protocol):
@@ -38,10 +43,13 @@ class LockStrategy(Protocol):
 
 
 class Renewal:
-    """Extends a lease, in a thread, until it is stopped or the lease is lost."""
+    """Extends a lease, in a thread, until it is stopped or the lease is lost.
 
-    def __init__(self, lease: Lease, every: float) -> None:
-        self._lease, self._every = lease, every
+    It does so after each third of the life that is left.
+    """
+
+    def __init__(self, lease: Lease) -> None:
+        self._lease = lease
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
@@ -52,10 +60,15 @@ class Renewal:
         self._thread.join()
 
     def _run(self) -> None:
-        while not self._stopped.wait(self._every):
+        while not self._stopped.wait(self._pause()):
             try:
                 self._lease.extend()
-            except LockLost:
+            except LockLost as lost:
+                _log.warning("a lock is no more prolonged: %s", lost)
                 return
             except StoreUnavailable:
                 continue  # the next turn may reach it while it still lasts
+
+    def _pause(self) -> float:
+        left = self._lease.deadline - time.monotonic()
+        return min(max(left / 3, _SHORTEST_PAUSE), threading.TIMEOUT_MAX)

@@ -1,7 +1,7 @@
 -- Take a lock: python-redis-lock's SET NX, in milliseconds, for a session that is there.
 -- KEYS  1 lock; 2 its waiters; 3 the record that must be a hash, or the lock for no such check
--- ARGV  1 token; 2 expiry in ms; 3 most waiters, 0 for any number; 4 how long this one
---       still waits in ms, 0 if it gives up; 5 nonce
+-- ARGV  1 token; 2 expiry in ms; 3 most waiters, 0 for any number; 4 for how many ms this
+--       one counts as waiting if it does not come back, 0 if it gives up; 5 nonce
 -- Returns {nonce, outcome} where outcome is held (also if the token had it already), busy,
 --   crowded (busy, and so many wait) or nothing (there is no such record).
 local lock, waiters, record = KEYS[1], KEYS[2], KEYS[3]
