@@ -174,7 +174,7 @@ class _Exchange:
         config = self._middleware.config
         busy = isinstance(error, LockTimeout)
         seconds = math.ceil(config.lock_expiry if busy else config.timeout)
-        text = b"" if self._is_head else b"The session is not available; try again.\n"
+        text = b"The session is not available; try again.\n"
         headers = [
             ("Content-Type", "text/plain; charset=utf-8"),
             ("Content-Length", str(len(text))),
@@ -182,7 +182,7 @@ class _Exchange:
             ("Cache-Control", "no-store"),
         ]
         self._start_server("503 Service Unavailable", headers)
-        return text
+        return b"" if self._is_head else text
 
     def close(self) -> None:
         """The server is done with the body, read or not."""

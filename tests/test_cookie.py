@@ -1,6 +1,9 @@
 """The id in HTTP headers."""
 
 import ast
+import base64
+import hashlib
+import hmac
 import re
 import subprocess
 import sys
@@ -190,6 +193,13 @@ def test_a_signed_id_is_found_again():
     value = value_of(secret="s")
     assert value.startswith(ID + ".")
     assert cookie(secret="s").find(f"a=b; __Host-sid={value}; c=d") == ID
+
+
+def test_a_signature_is_the_one_that_was_given_out_by_earlier_versions():
+    mac = value_of("a" * 59, secret="s").partition(".")[2]
+    message = b"smartredis_wsgi.id\0" + b"a" * 59
+    made = hmac.new(b"s", message, hashlib.sha256).digest()
+    assert mac == base64.urlsafe_b64encode(made).decode().rstrip("=")
 
 
 def test_an_id_without_a_signature_is_refused_where_there_is_a_secret():

@@ -635,3 +635,39 @@ def test_the_changes_make_of_what_was_stored_what_a_dict_holds(
     assert not changes.deletions & (changes.sets.keys() | changes.additions.keys())
     after = {n: codec.decode(raw) for n, raw in applied(stored, changes, codec).items()}
     assert repr(sorted(after.items())) == repr(sorted(model.items()))
+
+
+# -- numbers that the store could not add --------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("before", "by"),
+    [
+        (10**400, 1.5),
+        (1e308, 1e308),
+        (10**18, 1),
+        (-(10**18), 1),
+        (0, 10**18),
+        (1.5, 10**18),
+    ],
+)
+def test_what_the_store_could_not_add_is_refused_here_too(before, by):
+    assigned = Fields(JSON)
+    assigned["n"] = before
+    read = Fields(JSON, {"n": repr(before).encode()})
+    for some in (assigned, read):
+        with pytest.raises(EncodeError):
+            some.add("n", by)
+
+
+def test_additions_that_are_too_large_together_are_refused():
+    some = Fields(JSON)
+    some.add("n", 1e308)
+    with pytest.raises(EncodeError):
+        some.add("n", 1e308)
+
+
+def test_the_largest_that_can_be_counted_is_counted():
+    some = fields(n=10**18 - 1)
+    some.add("n", 10**18 - 1)
+    assert some["n"] == 2 * (10**18 - 1)

@@ -44,6 +44,7 @@ from smartredis_wsgi import (
     SingleNodeLock,
     StoreUnavailable,
 )
+from smartredis_wsgi.ids import new_id
 
 NAME = "{cart}blue"
 OTHER = "{cart}green"
@@ -533,11 +534,33 @@ def test_who_gave_up_waiting_takes_nobodys_place(server: Server) -> None:
         lease.release()
 
 
-def test_the_list_of_waiters_expires(redis: redis_py.Redis) -> None:
+def test_the_list_of_waiters_expires_and_outlives_nobody_on_it(
+    server: Server, redis: redis_py.Redis
+) -> None:
+    key = f"lock-waiters:{NAME}"
+    with server.client(socket_timeout=120) as client, ThreadPoolExecutor() as pool:
+        lease = SingleNodeLock(redis).acquire(NAME)
+        lock = SingleNodeLock(client, max_waiters=1, **LONG)
+        future = pool.submit(lock.acquire, NAME)
+        _await_blocked(client)
+        assert redis.zcard(key) == 1
+        assert 0 < redis.pttl(key) < 60_000
+        lease.release()
+        future.result(SOON).release()
+        assert not redis.exists(key)
+
+
+def test_a_waiter_that_fails_does_not_count_as_waiting_for_long(
+    server: Server, redis: redis_py.Redis
+) -> None:
     lease = SingleNodeLock(redis).acquire(NAME)
-    with pytest.raises(LockTimeout):
-        SingleNodeLock(redis, wait=0.05, max_waiters=1).acquire(NAME)
-    assert all(redis.pttl(key) != -1 for key in redis.scan_iter())
+    with FlakyProxy(server) as proxy, proxy.client() as client:
+        proxy.drop_next_reply()
+        with pytest.raises(StoreUnavailable):
+            SingleNodeLock(client, wait=3600, max_waiters=1).acquire(NAME)
+    ((_, until),) = redis.zrange(f"lock-waiters:{NAME}", 0, -1, withscores=True)
+    seconds, microseconds = redis.time()
+    assert until - (seconds * 1000 + microseconds // 1000) <= 1_100
     lease.release()
 
 
@@ -1525,7 +1548,10 @@ def test_nothing_renews_a_lock_after_its_release(
 
 
 def test_a_renewal_that_finds_the_lock_lost_takes_it_from_nobody(
-    locking: Locking, unlocked: SessionStore, visit: contextlib.ExitStack
+    locking: Locking,
+    unlocked: SessionStore,
+    visit: contextlib.ExitStack,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     session_id = _create(unlocked, n=1)
     before = threading.active_count()
@@ -1538,6 +1564,7 @@ def test_a_renewal_that_finds_the_lock_lost_takes_it_from_nobody(
         held = locking.tokens()
         wait_until(lambda: threading.active_count() == before, SOON, "its end")
         assert locking.tokens() == held
+    assert "no more prolonged" in caplog.text
     with pytest.raises(LockLost):
         visit.close()
     assert _read(unlocked, session_id) == {"n": 2}
@@ -1718,6 +1745,71 @@ def test_a_users_own_lease_that_is_over_is_a_lock_lost(
         visit.close()
     assert _read(unlocked, session_id) == {"n": 1}
     assert not any(lock.locked() for lock in mine.locks.values())
+
+
+def test_a_users_own_lease_is_renewed_within_its_own_expiry(
+    server: Server, unlocked: SessionStore
+) -> None:
+    extended = threading.Event()
+
+    class Brief(InProcessLease):
+        def extend(self) -> None:
+            extended.set()
+
+    class Briefly(InProcess):
+        def acquire(self, key: str) -> InProcessLease:
+            return Brief(super().acquire(key).lock, time.monotonic() + 0.3)
+
+    store = SessionStore.from_config(
+        url=server.url, lock=Briefly(), lock_renew=True, lock_expiry="1h"
+    )
+    with store.open(_create(unlocked, n=1)) as session:
+        assert session["n"] == 1
+        assert extended.wait(SOON)
+
+
+@pytest.mark.parametrize("scope", ["request", "commit", "manual"])
+def test_an_id_that_nobody_knows_takes_no_lock_on_another_redis_either(
+    server: Server, unlocked: SessionStore, scope: str
+) -> None:
+    victim = _create(unlocked, n=1)
+    forged = new_id(like=victim)
+    mine = InProcess()
+    store = SessionStore.from_config(url=server.url, lock=mine, lock_scope=scope)
+    with store.open(forged) as session:
+        session["n"] = 2
+    with store.open(forged) as session:
+        assert not session
+    with store.open(forged) as session, session.lock():
+        session["n"] = 3
+    assert not mine.locks
+    assert _read(unlocked, victim) == {"n": 1}
+    control = store.open(victim)
+    with control as session, session.lock():
+        session["n"] = 4
+    assert mine.locks
+
+
+def test_a_lock_on_another_redis_is_given_back_where_the_load_under_it_fails(
+    server: Server, unlocked: SessionStore
+) -> None:
+    session_id = _create(unlocked, n=1)
+    mine = InProcess()
+    with FlakyProxy(server) as proxy, proxy.client() as client:
+
+        class AndThenNoReply(InProcess):
+            def acquire(self, key: str) -> InProcessLease:
+                lease = mine.acquire(key)
+                proxy.drop_next_reply()
+                return lease
+
+        store = SessionStore.from_config(client=client, lock=AndThenNoReply())
+        with store.open(session_id) as session:
+            with pytest.raises(StoreUnavailable):
+                session.get("n")
+            assert not any(lock.locked() for lock in mine.locks.values())
+            session.forget()
+    assert proxy.dropped == 1
 
 
 def test_a_strategy_object_of_ours_serves_on_another_redis_than_the_records(

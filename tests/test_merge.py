@@ -11,7 +11,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from smartredis_wsgi.codec import codec_for
-from smartredis_wsgi.merge import ABSENT, merge
+from smartredis_wsgi.merge import ABSENT, merge, pour
 
 JSON = codec_for("json")
 
@@ -375,3 +375,28 @@ def test_dicts_that_both_created_have_the_keys_of_both(
 @given(sets, sets)
 def test_sets_that_both_created_are_united(theirs: set[int], mine: set[int]) -> None:
     assert merged(ABSENT, theirs, mine) == theirs | mine
+
+
+# -- pour ----------------------------------------------------------------------------
+
+
+def test_what_is_poured_is_seen_by_who_holds_the_objects() -> None:
+    inner, tags = [1], {"a"}
+    held = {"x": inner, "t": tags, "gone": 1}
+    assert pour({"x": [1, 2], "t": {"b"}, "n": 1}, held) is held
+    assert held == {"x": [1, 2], "t": {"b"}, "n": 1}
+    assert held["x"] is inner
+    assert held["t"] is tags
+
+
+@pytest.mark.parametrize(("value", "into"), [((1,), [1]), (1, [1]), ([1], None)])
+def test_what_is_of_another_type_is_not_poured(value: Any, into: Any) -> None:
+    before = copy.copy(into)
+    assert pour(value, into) is value
+    assert into == before
+
+
+def test_an_object_that_stands_twice_does_not_mix_what_is_poured() -> None:
+    twice = [1]
+    held = {"a": twice, "b": twice}
+    assert pour({"a": [1, 2], "b": [1, 3]}, held) == {"a": [1, 2], "b": [1, 3]}

@@ -9,6 +9,7 @@ import secrets
 import sys
 import traceback
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from time import monotonic
@@ -37,7 +38,7 @@ from apps import (
 )
 from conftest import Backend
 from doubles import CountedRedis, DeadRedis, FlakyProxy, counting_client
-from servers import Server
+from servers import Server, wait_until
 
 from smartredis_wsgi import (
     ConfigError,
@@ -49,6 +50,7 @@ from smartredis_wsgi import (
     SessionMiddleware,
     SessionStore,
     SessionTooLarge,
+    SingleNodeLock,
     SmartRedisError,
     StoreUnavailable,
 )
@@ -1142,6 +1144,8 @@ def assert_is_503(served: Served, method: str = "GET") -> None:
     assert served.new_cookie is None
     assert served.events.count("start") == 1
     assert (served.body == b"") == (method == "HEAD")
+    (length,) = served.all("Content-Length")
+    assert int(length) == len(b"The session is not available; try again.\n")
 
 
 @pytest.fixture
@@ -1303,6 +1307,25 @@ def test_a_commit_whose_reply_was_lost_is_a_503(
 
         assert_is_503(serve(checked(a_list(act), client=client), sid))
         assert proxy.dropped == 1
+
+
+def test_a_save_whose_reply_was_lost_is_not_done_twice(
+    server: Server, redis: redis_py.Redis
+) -> None:
+    sid = a_session(redis)
+    with FlakyProxy(server) as proxy, proxy.client() as client:
+
+        def act(session: Session) -> None:
+            session.incr("n")
+            proxy.drop_next_reply()
+            with suppress(StoreUnavailable):
+                session.save()
+
+        served = serve(checked(a_list(act), client=client), sid)
+        assert served.status == "200 OK"
+        assert proxy.dropped == 1
+    with SessionStore.from_config(client=redis).open(sid) as session:
+        assert session["n"] == 8
 
 
 def test_a_503_after_destroying_still_expires_the_cookie(
@@ -1672,6 +1695,23 @@ def test_a_rolling_cookie_is_sent_again_with_the_same_id(
     assert served.all("Cache-Control") == ["no-store"]
     served = serve(checked(a_list(nothing), **options), created.new_cookie)
     assert served.headers == PLAIN
+
+
+def test_a_rolling_cookie_is_sent_again_also_by_who_waited_for_the_lock(
+    server: Server, redis: redis_py.Redis
+) -> None:
+    sid = a_session(redis)
+    (key,) = redis.keys("session:*")
+    redis.pexpire(key, 1_000_000)
+    patient = {"lock": "single", "lock_wait": 60}
+    lock = SingleNodeLock(redis)
+    lease = lock.acquire(SessionStore.from_config(client=redis).lock_name(sid))
+    with server.client(socket_timeout=120) as client, ThreadPoolExecutor() as pool:
+        app = checked(a_list(read), client=client, cookie_max_age="1m", **patient)
+        future = pool.submit(serve, app, sid)
+        wait_until(lambda: redis.pttl(key) > 1_000_000, 10, "a load that had to wait")
+        lease.release()
+        assert future.result(10).new_cookie == sid
 
 
 def test_a_rolling_cookie_is_not_sent_for_an_unknown_id(redis: redis_py.Redis) -> None:

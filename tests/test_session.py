@@ -9,7 +9,7 @@ import pickle
 import traceback
 
 import pytest
-from doubles import DeadRedis, counting_client
+from doubles import DeadRedis, FlakyProxy, counting_client
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -1531,6 +1531,40 @@ def test_who_comes_in_between_a_lock_block_is_not_overwritten(redis, lock):
     assert redis.keys("lock:*") == []
 
 
+def test_what_was_read_before_a_lock_block_is_fresh_in_it_and_held_after_it(
+    locking, redis
+):
+    session_id = stored(locking, cart=[1], tags={"a"}, deep={"x": {"y": 1}}, same=[1])
+    with locking.open(session_id) as session:
+        cart, deep = session["cart"], session["deep"]
+        if not redis.keys("lock:*"):
+            with sessions(redis).open(session_id) as other:
+                other["cart"].append(2)
+                other["deep"]["x"]["z"] = 2
+        with session.lock():
+            assert session["cart"] is cart
+            tags, same, inner = session["tags"], session["same"], deep["x"]
+            cart.append(3)
+            same.append(2)
+        tags.add("b")
+        inner["w"] = 3
+    now = fields_of(locking, session_id)
+    assert now["cart"] in ([1, 2, 3], [1, 3])
+    assert (now["tags"], now["same"]) == ({"a", "b"}, [1, 2])
+    assert {"y": 1, "w": 3}.items() <= now["deep"]["x"].items()
+
+
+def test_what_was_put_into_a_new_session_before_a_lock_block_counts_in_it(
+    locking,
+):
+    with locking.open() as session:
+        session["cart"] = cart = []
+        with session.lock():
+            cart.append(1)
+        cart.append(2)
+    assert fields_of(locking, session.id) == {"cart": [1, 2]}
+
+
 def test_a_lock_block_finds_out_that_the_session_is_gone(redis, caplog):
     store = sessions(redis, lock="single", lock_scope="manual")
     session_id = stored(store, a=1)
@@ -1543,6 +1577,122 @@ def test_a_lock_block_finds_out_that_the_session_is_gone(redis, caplog):
     assert dropped(caplog) == 1
     assert redis.keys("lock:*") == []
     assert fields_of(store, session_id) == {}
+
+
+def test_what_is_forgotten_need_not_be_encodable(redis):
+    store = sessions(redis)
+    session_id = stored(store, n=1)
+    with store.open(session_id) as session:
+        session.forget()
+        session["q"] = object()
+        assert not session.modified
+    assert fields_of(store, session_id) == {"n": 1}
+
+
+# -- commits without an answer -------------------------------------------------------
+
+
+@pytest.fixture
+def lossy(server):
+    """A store whose client tries nothing again, and how its next reply is lost."""
+    with FlakyProxy(server) as proxy, proxy.client() as client:
+        yield sessions(client, conflict="raise"), proxy
+
+
+def unanswered(session, proxy):
+    """Save, and hear nothing of it: it is stored all the same."""
+    before = proxy.dropped
+    proxy.drop_next_reply()
+    with pytest.raises(StoreUnavailable):
+        session.save()
+    assert proxy.dropped == before + 1
+
+
+def test_what_was_saved_without_an_answer_is_stored_once(lossy):
+    store, proxy = lossy
+    session_id = stored(store, n=1, log=["a"])
+    with store.open(session_id) as session:
+        session.incr("n")
+        session["log"].append("b")
+        unanswered(session, proxy)
+    assert fields_of(store, session_id) == {"n": 2, "log": ["a", "b"]}
+
+
+def test_what_is_changed_after_a_save_without_an_answer_is_stored_too(lossy):
+    store, proxy = lossy
+    session_id = stored(store, n=1, log=["a"], old=1, flag=1, gone=1)
+    with store.open(session_id) as session:
+        log = session["log"]
+        log.append("b")
+        session.incr("n", 10)
+        session["flag"], session["new"] = 2, "short-lived"
+        del session["old"]
+        unanswered(session, proxy)
+        log.append("c")
+        session.incr("n", 100)
+        session["flag"], session["old"] = 3, "back"
+        del session["new"]
+        del session["gone"]
+    expected = {"n": 111, "log": ["a", "b", "c"], "flag": 3, "old": "back"}
+    assert fields_of(store, session_id) == expected
+
+
+def test_a_new_session_saved_without_an_answer_is_one_session(lossy, redis):
+    store, proxy = lossy
+    with store.open() as session:
+        session["a"], session["b"] = 1, 2
+        session.incr("n")
+        session.incr("m")
+        unanswered(session, proxy)
+        del session["b"]
+        del session["m"]
+        session.incr("n")
+    assert fields_of(store, session.id) == {"a": 1, "n": 2}
+    assert redis.dbsize() == 1
+
+
+def test_a_read_after_a_save_without_an_answer_sees_it_once(lossy):
+    store, proxy = lossy
+    session_id = stored(store, n=1)
+    with store.open(session_id) as session:
+        session.incr("n")
+        unanswered(session, proxy)
+        assert session["n"] == 2
+    assert fields_of(store, session_id) == {"n": 2}
+
+
+def test_a_rotation_saved_without_an_answer_is_the_one_that_counts(lossy):
+    store, proxy = lossy
+    old_id = stored(store, n=1)
+    with store.open(old_id) as session:
+        session.regenerate_id()
+        unanswered(session, proxy)
+        session["n"] = 2
+    assert session.id != old_id
+    assert fields_of(store, session.id) == {"n": 2}
+    assert fields_of(store, old_id) == {}
+
+
+def test_a_ttl_asked_for_after_a_save_without_an_answer_is_set(lossy, redis):
+    store, proxy = lossy
+    session_id = stored(store, n=1)
+    with store.open(session_id) as session:
+        session.set_ttl(100)
+        unanswered(session, proxy)
+        session.set_ttl(7)
+    assert redis.pttl(key_of(redis)) <= 7_000
+
+
+def test_what_was_saved_without_an_answer_can_be_dropped(lossy):
+    store, proxy = lossy
+    session_id = stored(store, n=1)
+    with store.open(session_id) as session:
+        session.incr("n")
+        unanswered(session, proxy)
+        session.destroy()
+        session["m"] = 1
+    assert fields_of(store, session_id) == {}
+    assert fields_of(store, session.id) == {"m": 1}
 
 
 # -- lifetimes -----------------------------------------------------------------------
