@@ -27,6 +27,7 @@ from .mutants import MUTANTS, hunt_all
 from .walker import Tally, Walker
 
 SHOWN = 12
+SECONDS_BETWEEN = 60  # two lines of progress
 
 
 @dataclass
@@ -49,17 +50,23 @@ class Sum:
 
 
 class Line:
-    """A progress bar on one line, where somebody looks; else nothing."""
+    """A progress bar on one line, where somebody looks; else a line now and then."""
 
     def __init__(self, what: str, total: int) -> None:
         self._what, self._total, self._done = what, total, 0
         self._is_shown = sys.stderr.isatty()
-        self._begun = time.monotonic()
+        self._begun = self._told = time.monotonic()
 
     def advance(self, note: str) -> None:
         self._done += 1
-        if not self._is_shown:
-            return
+        if self._is_shown:
+            self._draw(note)
+        elif time.monotonic() - self._told > SECONDS_BETWEEN:
+            self._told = time.monotonic()
+            told = f"{self._what}: {self._done} of {self._total} {note}"
+            print(told, file=sys.stderr, flush=True)
+
+    def _draw(self, note: str) -> None:
         share = self._done / self._total
         bar = "#" * round(30 * share) + "." * (30 - round(30 * share))
         left = (time.monotonic() - self._begun) * (1 / share - 1)
