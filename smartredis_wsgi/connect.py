@@ -57,6 +57,7 @@ def _checked(client: Any) -> Any:
 
 def _plain(url: str, limits: dict[str, Any]) -> Any:
     parts = urlsplit(url)
+    _check_host(parts.hostname or "")
     database = parts.path.strip("/")
     if parts.scheme != "unix" and not (database or "0").isdecimal():
         raise ValueError  # redis-py would take database 0
@@ -71,7 +72,7 @@ def _sentinel(address: str, limits: dict[str, Any]) -> Any:
     service, _, db = url.path.strip("/").partition("/")
     if not service or not (db or "0").isdecimal():
         raise ValueError
-    options = {"retry": _once(), **limits}
+    options = {"retry": _once(), **_security(url), **limits}
     sentinel = Sentinel(hosts, sentinel_kwargs=options)  # type: ignore[no-untyped-call]
     return sentinel.master_for(  # type: ignore[no-untyped-call]
         service, db=int(db or 0), **_access(url), **options
@@ -80,8 +81,11 @@ def _sentinel(address: str, limits: dict[str, Any]) -> Any:
 
 def _cluster(address: str, limits: dict[str, Any]) -> Any:
     url, hosts = _parts(address, 6379)
+    if url.path.strip("/"):
+        raise ValueError  # a Cluster has one database
     nodes = [ClusterNode(*host) for host in hosts]  # type: ignore[no-untyped-call]
-    options = {"retry": Retry(NoBackoff(), 1), **_access(url), **limits}
+    retry = Retry(NoBackoff(), 1)
+    options = {"retry": retry, **_security(url), **_access(url), **limits}
     return _Late(lambda: RedisCluster(startup_nodes=nodes, **options))
 
 
@@ -133,15 +137,25 @@ def _parts(
     url = urlsplit(address)
     parts = [urlsplit(f"//{part}") for part in url.netloc.rpartition("@")[2].split(",")]
     hosts = [(part.hostname or "", part.port or default_port) for part in parts]
-    if not all(host for host, _ in hosts):
+    for host, _ in hosts:
+        _check_host(host)
+    if url.query or url.fragment or not all(host for host, _ in hosts):
         raise ValueError
     return url, hosts
 
 
+def _check_host(host: str) -> None:
+    """Raises ValueError for a name that could not be looked up."""
+    host.encode("idna")
+
+
+def _security(url: SplitResult) -> dict[str, Any]:
+    return {"ssl": True} if url.scheme.startswith("rediss") else {}
+
+
 def _access(url: SplitResult) -> dict[str, Any]:
     user, _, password = url.netloc.rpartition("@")[0].partition(":")
-    access: dict[str, Any] = {"ssl": True} if url.scheme.startswith("rediss") else {}
-    access |= {"username": unquote(user)} if user else {}
+    access: dict[str, Any] = {"username": unquote(user)} if user else {}
     return access | ({"password": unquote(password)} if password else {})
 
 

@@ -10,30 +10,21 @@ Each call bears a nonce that its script gives back first: an answer that belongs
 another call is seen, costs the connections and is handed to nobody.
 """
 
+import binascii
 import hashlib
+import os
 import re
-import secrets
 from collections.abc import Callable, Sequence
 from importlib import resources
 from typing import Any, Generic, NamedTuple, TypeVar
 
-from redis.exceptions import (
-    NoScriptError,
-    RedisClusterException,
-    RedisError,
-    ResponseError,
-)
-from redis.exceptions import TimeoutError as RedisTimeoutError
-
 from .connect import client_for
 from .errors import StoreUnavailable
+from .transport import Command, Word, is_refusal, transport_for
 
 T = TypeVar("T")
-Text = bytes | str
-Argument = bytes | str | int | float
 
-_NEVER_DECODE = {"NEVER_DECODE": True}  # whatever the client was configured for
-_FAILURES = (RedisError, RedisClusterException, OSError)
+_NONCE_BYTES = 9
 # Redis 6.2 puts a script's error into a sentence: the code may stand anywhere.
 _CODE = re.compile(
     r"\b(OOM|READONLY|LOADING|MISCONF|CLUSTERDOWN|MASTERDOWN|NOREPLICAS|NOPERM|NOAUTH|"
@@ -70,21 +61,21 @@ class Call(Generic[T]):
     def __init__(
         self,
         script: Script,
-        keys: Sequence[Text],
-        arguments: Sequence[Argument],
+        keys: Sequence[bytes | str],
+        arguments: Sequence[Word],
         read: Callable[[list[Any]], T],
         echoes: bool = True,
     ) -> None:
         self.script = script
-        self.nonce = secrets.token_urlsafe(9).encode()
+        self.nonce = binascii.b2a_base64(os.urandom(_NONCE_BYTES), newline=False)
         self._operands = (len(keys), *keys, *arguments, self.nonce)
         self._read = read
         self._echoes = echoes
 
-    def by_digest(self) -> tuple[Argument, ...]:
+    def by_digest(self) -> Command:
         return "EVALSHA", self.script.digest, *self._operands
 
-    def by_source(self) -> tuple[Argument, ...]:
+    def by_source(self) -> Command:
         return "EVAL", self.script.source, *self._operands
 
     def answered(self, answer: Any) -> None:
@@ -114,9 +105,9 @@ class Wire:
             ConfigError: The address cannot serve.
         """
         self.address = address
-        self.client = client_for(address, timeout)
-        self.digests = "fakeredis" not in type(self.client).__module__  # redis.sha1hex
-        self._timeout = timeout
+        client = client_for(address, timeout)
+        self.digests = "fakeredis" not in type(client).__module__  # redis.sha1hex
+        self._transport = transport_for(client, timeout)
         self._known: set[str] = set()
 
     def run(self, *calls: Call[Any]) -> None:
@@ -130,7 +121,7 @@ class Wire:
         replies = self._exchange(
             [c.by_digest() if self._knows(c) else c.by_source() for c in calls]
         )
-        if any(isinstance(reply, NoScriptError) for reply in replies):
+        if any(map(_is_forgotten, replies)):
             replies = self._exchange([call.by_source() for call in calls])
         for reply in replies:
             if isinstance(reply, Exception):
@@ -139,39 +130,28 @@ class Wire:
         self._deliver(calls, replies)
 
     def wait(self, key: str, seconds: float) -> None:
-        """Wait for a push to a list. One round trip.
-
-        A client that is less patient waits for as long as it does.
+        """Wait for a push to a list, or for less. One round trip.
 
         Raises:
             StoreUnavailable: An error.
         """
         try:
             # Redis 6.2 takes less than a millisecond for 0, which is for ever.
-            pause = max(0.001, min(seconds, self._timeout / 2))
-            self.client.blpop([key], pause)
-        except RedisTimeoutError:
-            return
-        except _FAILURES as failure:
+            self._transport.wait(key, max(0.001, seconds))
+        except Exception as failure:
             raise _unavailable(failure) from None
+
+    def close(self) -> None:
+        """Close connections that are idle; they are made again at need."""
+        self._transport.drop()
 
     def _knows(self, call: Call[Any]) -> bool:
         return call.script.digest in self._known
 
-    def _exchange(self, commands: list[tuple[Argument, ...]]) -> list[Any]:
-        """Replies in the commands' order; a refusal is a reply, a failure an error."""
+    def _exchange(self, commands: list[Command]) -> list[Any]:
         try:
-            if len(commands) == 1:
-                try:
-                    return [self.client.execute_command(*commands[0], **_NEVER_DECODE)]
-                except ResponseError as refusal:
-                    return [refusal]
-            pipe = self.client.pipeline(transaction=False)
-            for command in commands:
-                pipe.execute_command(*command, **_NEVER_DECODE)
-            replies: list[Any] = pipe.execute(raise_on_error=False)
-            return replies
-        except _FAILURES as failure:
+            return self._transport.exchange(commands)
+        except Exception as failure:  # each client's package has errors of its own
             raise _unavailable(failure) from None
 
     def _deliver(self, calls: Sequence[Call[Any]], replies: list[Any]) -> None:
@@ -179,20 +159,18 @@ class Wire:
             for call, reply in zip(calls, replies, strict=True):
                 call.answered(reply)
         except (ValueError, TypeError, IndexError):
-            self._disconnect()
+            self._transport.drop()
             raise StoreUnavailable(
                 "Redis gave the answer to another question; the connection is closed"
             ) from None
 
-    def _disconnect(self) -> None:
-        if hasattr(self.client, "disconnect_connection_pools"):
-            self.client.disconnect_connection_pools()
-        else:
-            self.client.connection_pool.disconnect(inuse_connections=False)
+
+def _is_forgotten(reply: object) -> bool:
+    return type(reply).__name__ == "NoScriptError"
 
 
 def _unavailable(error: Exception) -> StoreUnavailable:
     """What went wrong, without Redis's own text: that may quote arguments."""
-    code = _CODE.search(str(error)) if isinstance(error, ResponseError) else None
+    code = _CODE.search(str(error)) if is_refusal(error) else None
     what = f" with {code[1]}" if code else ""
     return StoreUnavailable(f"Redis failed{what} ({type(error).__name__})")

@@ -29,7 +29,7 @@ def opened(url: str, **options: Any) -> Iterator[SessionStore]:
     try:
         yield store
     finally:
-        store._engine.wire.client.close()
+        store._engine.wire.close()
 
 
 def live_through(store: SessionStore) -> str:

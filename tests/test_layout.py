@@ -20,7 +20,7 @@ SOURCES = {
 ORDER = [
     "errors merge",
     "codec config embedded ids locks.none locks.protocol locks.strategy",
-    "connect cookie fields",
+    "connect cookie fields transport",
     "wire",
     "locks.redlock locks.single",
     "locks store",

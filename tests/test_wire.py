@@ -7,12 +7,12 @@ import os
 import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 import redis as redis_py
 from conftest import Backend
-from doubles import DeadRedis, FlakyProxy, counting_client
+from doubles import CustomRedis, DeadRedis, FlakyProxy, counting_client
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 from servers import Cluster, Server, wait_until
@@ -71,7 +71,7 @@ def gullible(server: Server) -> Iterator[redis_py.Redis]:
         max_connections=1,
         retry=Retry(NoBackoff(), 0),
     )
-    with redis_py.Redis(connection_pool=pool) as client:
+    with CustomRedis(connection_pool=pool) as client:
         client.ping()
         yield client
     pool.disconnect()
@@ -149,6 +149,50 @@ def test_a_new_session_takes_no_answer_to_another_question(
     with pytest.raises(StoreUnavailable), store.open() as session:
         session["user"] = "mine"
     assert new_session(store, user="mine") != theirs
+
+
+class Stuffed(redis_py.Connection):
+    """A connection that asks something else first, once it is stuffed with that."""
+
+    stuffing: ClassVar[list[Any]] = []
+    made = 0
+
+    def connect(self) -> None:
+        super().connect()
+        Stuffed.made += 1
+
+    def send_packed_command(self, command: Any, check_health: bool = True) -> None:
+        while self.stuffing:
+            first = self.pack_command(*self.stuffing.pop())
+            super().send_packed_command(first, check_health)
+        super().send_packed_command(command, check_health)
+
+
+@pytest.mark.parametrize("lock", LOCKS)
+@pytest.mark.parametrize("left", [dict, write, destroy])
+@pytest.mark.parametrize("act", [read, write, destroy])
+def test_an_answer_to_another_question_on_a_held_connection_reaches_nobody(
+    server: Server, redis: redis_py.Redis, act: Any, left: Any, lock: str
+) -> None:
+    pool = redis_py.ConnectionPool.from_url(server.url, connection_class=Stuffed)
+    store = SessionStore.from_config(
+        client=redis_py.Redis(connection_pool=pool), lock=lock
+    )
+    mine, theirs = new_session(store, user="mine"), new_session(store, user="theirs")
+    with counting_client(server.url) as spy:
+        with SessionStore.from_config(client=spy).open(theirs) as session:
+            left(session)
+        Stuffed.stuffing.append(spy.trips.commands[-1])
+    before = Stuffed.made
+    with pytest.raises(StoreUnavailable), store.open(mine) as session:
+        act(session)
+    assert not Stuffed.stuffing
+    redis.delete("none", *redis.scan_iter(match="lock:*"))
+    with store.open(mine) as session:
+        assert session.get("user") in ("mine", None if act is destroy else "mine")
+    assert Stuffed.made > before, "the connection was used again"
+    assert stored(redis, theirs).get("user") in ("theirs", None)
+    close(store)
 
 
 @pytest.mark.parametrize(
@@ -341,10 +385,13 @@ def rotates(session: Session) -> None:
     session.regenerate_id()
 
 
-RETRIES = {"retries": 1, "gives up": 0}
+RETRIES = {"held": 0, "retries": 1, "gives up": 0}
 
 
 def lossy(proxy: FlakyProxy, how: str) -> redis_py.Redis:
+    """A client that goes by the proxy; with a plain one connections are held."""
+    if how == "held":
+        return redis_py.Redis.from_url(proxy.url)
     return proxy.client(retry=Retry(NoBackoff(), RETRIES[how]))
 
 
@@ -393,7 +440,7 @@ def test_a_lock_is_released_though_its_commit_is_lost(redis: redis_py.Redis) -> 
 
 def expecting(how: str) -> Any:
     """A client that tries again has success, one that doesn't an error of ours."""
-    if how == "retries":
+    if how != "gives up":
         return contextlib.nullcontext()
     return pytest.raises(StoreUnavailable)
 
@@ -411,7 +458,7 @@ def test_a_create_whose_reply_is_lost_is_applied_once(
             proxy.drop_next_reply()
         assert proxy.dropped == 1
     assert redis.dbsize() == 1
-    if how == "retries":
+    if how != "gives up":
         assert stored(redis, session.id) == {"n": 1}
 
 
@@ -461,7 +508,7 @@ def test_a_load_whose_reply_is_lost_harms_nobody(
         assert proxy.dropped == 1
         assert not list(redis.scan_iter(match="lock:*"))
         with store.open(session_id) as session:
-            assert session["n"] == (how == "retries")
+            assert session["n"] == (how != "gives up")
 
 
 @pytest.mark.parametrize("lock", LOCKS)
@@ -483,7 +530,7 @@ def test_a_url_tries_again_where_a_reply_is_lost(
 
 def close(store: SessionStore) -> None:
     """Close the client that the store made for a URL."""
-    store._engine.wire.client.close()
+    store._engine.wire.close()
 
 
 # -- refusals --------------------------------------------------------------------------

@@ -1,0 +1,209 @@
+"""How commands travel: on connections that are held here, or through any client.
+
+Both answer a batch of commands in one round trip, and a refusal is an answer like any
+other. Most of what a request costs is the client's own work around its socket. So with
+a plain `redis.Redis`, Sentinel's too, connections like its own are made and held here,
+beside its pool: redis-py's, with its TLS, its credentials, its parser. A client of
+another kind, or of a class that does more, is asked itself: a Cluster's, fakeredis, an
+instrumented one.
+"""
+
+import math
+import os
+import time
+import weakref
+from collections import deque
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+from redis import Redis
+from redis.backoff import NoBackoff
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import ResponseError
+from redis.retry import Retry
+
+Word = bytes | str | int | float
+Command = Sequence[Word]
+
+_IDLE_SECONDS = 60.0  # a connection that nobody needed for so long is closed
+_NEVER_DECODE = {"NEVER_DECODE": True}  # whatever the client was configured for
+
+
+class Transport(Protocol):
+    """A way to one Redis. Threads, greenlets and forks share it."""
+
+    def exchange(self, commands: Sequence[Command]) -> list[Any]:
+        """Replies in the commands' order; one round trip.
+
+        A refusal is a reply. Any other failure is raised as it comes.
+        """
+
+    def wait(self, key: str, seconds: float) -> None:
+        """Wait for a push to a list, at most as long as for a reply. One round trip."""
+
+    def drop(self) -> None:
+        """Close all connections that nobody uses now; others are made at need."""
+
+
+def transport_for(client: Any, timeout: float) -> Transport:
+    """The fastest way that the client allows. No command is sent.
+
+    Args:
+        timeout: The longest wait for an answer on connections that are held here.
+    """
+    return _Connections(client, timeout) if _is_plain(client) else _AnyClient(client)
+
+
+def is_refusal(reply: object) -> bool:
+    """Whether it is an error that the server replied; of whatever client's package."""
+    return any(kind.__name__ == "ResponseError" for kind in type(reply).__mro__)
+
+
+def _is_plain(client: Any) -> bool:
+    kind = type(client)
+    return (
+        isinstance(client, Redis)
+        and kind.execute_command is Redis.execute_command
+        and kind.pipeline is Redis.pipeline
+        and "fakeredis" not in kind.__module__
+    )
+
+
+class _Connections:
+    """Connections of our own: the one that was used last is used next.
+
+    A connection is either in the stack or with one exchange, which drops it unless all
+    its replies were read: no answer is ever left for somebody else to find.
+    """
+
+    def __init__(self, client: Redis, timeout: float) -> None:
+        self._kind = client.connection_pool.connection_class
+        self._options = _options(client, timeout)
+        self._timeout = timeout
+        self._idle: deque[tuple[float, Any]] = deque()
+        self._pid = os.getpid()
+        weakref.finalize(self, _close_all, self._idle)
+
+    def exchange(self, commands: Sequence[Command]) -> list[Any]:
+        """As the interface; tries once more where a held connection turns out dead."""
+        held = self._take()
+        if held is not None:
+            try:
+                return self._ask(held, commands)
+            except RedisConnectionError:
+                self.drop()  # the server has gone: so have the others
+        return self._ask(self._make(), commands)
+
+    def wait(self, key: str, seconds: float) -> None:
+        self.exchange([("BLPOP", key, min(seconds, self._timeout / 2))])
+
+    def drop(self) -> None:
+        _close_all(self._idle)
+
+    def _take(self) -> Any:
+        if self._pid != os.getpid():  # those of before the fork are the parent's
+            self._idle.clear()
+            self._pid = os.getpid()
+        try:
+            return self._idle.pop()[1]
+        except IndexError:
+            return None
+
+    def _make(self) -> Any:
+        connection = self._kind(**self._options)
+        connection.connect()
+        return connection
+
+    def _ask(self, connection: Any, commands: Sequence[Command]) -> list[Any]:
+        try:
+            packed = [part for c in commands for part in connection.pack_command(*c)]
+            connection.send_packed_command([b"".join(packed)], check_health=False)
+            replies = [_reply(connection) for _ in commands]
+        except BaseException:
+            connection.disconnect()
+            raise
+        now = time.monotonic()
+        self._idle.append((now, connection))
+        if self._is_oldest_idle(now):
+            _close_oldest(self._idle)
+        return replies
+
+    def _is_oldest_idle(self, now: float) -> bool:
+        try:
+            return self._idle[0][0] < now - _IDLE_SECONDS
+        except IndexError:  # another thread has taken it
+            return False
+
+
+def _options(client: Redis, timeout: float) -> dict[str, Any]:
+    """What the client makes connections of, but with deadlines and retries of ours."""
+    given: dict[str, Any] = client.connection_pool.connection_kwargs
+    ours = {
+        "decode_responses": False,
+        "socket_timeout": timeout,
+        "socket_connect_timeout": timeout,
+        "health_check_interval": 0,
+        "retry": Retry(NoBackoff(), 0),
+        "retry_on_error": [],
+    }
+    # Announced maintenance is for the pool: a connection that is cut is made anew here.
+    kept = {k: v for k, v in given.items() if not k.startswith("maint_notifications")}
+    return kept | ours
+
+
+def _close_all(connections: deque[tuple[float, Any]]) -> None:
+    while connections:
+        _close_oldest(connections)
+
+
+def _close_oldest(connections: deque[tuple[float, Any]]) -> None:
+    try:
+        _, connection = connections.popleft()
+    except IndexError:  # another thread was faster
+        return
+    connection.disconnect()
+
+
+def _reply(connection: Any) -> Any:
+    try:
+        return connection.read_response(disable_decoding=True)
+    except ResponseError as refusal:
+        return refusal
+
+
+class _AnyClient:
+    """A client that is used as it is: its connections, its retries, its deadlines."""
+
+    def __init__(self, client: Any) -> None:
+        self._client = client
+
+    def exchange(self, commands: Sequence[Command]) -> list[Any]:
+        if len(commands) == 1:
+            return [self._execute(commands[0])]
+        pipe = self._client.pipeline(transaction=False)
+        for command in commands:
+            pipe.execute_command(*command, **_NEVER_DECODE)
+        replies: list[Any] = pipe.execute(raise_on_error=False)
+        return replies
+
+    def wait(self, key: str, seconds: float) -> None:
+        self._client.blpop([key], min(seconds, self._patience() / 2))
+
+    def drop(self) -> None:
+        if hasattr(self._client, "disconnect_connection_pools"):
+            self._client.disconnect_connection_pools()
+        else:
+            self._client.connection_pool.disconnect(inuse_connections=False)
+
+    def _execute(self, command: Command) -> Any:
+        try:
+            return self._client.execute_command(*command, **_NEVER_DECODE)
+        except Exception as failure:
+            if is_refusal(failure):
+                return failure
+            raise
+
+    def _patience(self) -> float:
+        """For how long the client waits for a reply, in seconds."""
+        seconds = self._client.get_connection_kwargs().get("socket_timeout")
+        return math.inf if seconds is None else float(seconds)
