@@ -17,6 +17,7 @@ from conftest import Backend
 from servers import HOST, Cluster, Monitor, Server, free_port
 
 from smartredis_wsgi import ConfigError, SessionStore, StoreUnavailable
+from smartredis_wsgi.connect import client_for
 
 LOCKS = ["none", "single"]
 UNKNOWN = "a" * 59
@@ -153,6 +154,14 @@ def test_a_sentinel_url_serves(sentinel: Sentinel, server: Server, lock: str) ->
     ):
         live_through(store)
         assert len(list(second.scan_iter(match="session:*"))) == 2
+
+
+def test_a_tls_sentinel_url_asks_the_sentinels_by_tls_too() -> None:
+    client = client_for("rediss+sentinel://localhost/mymaster", 1.0)
+    pool = client.connection_pool
+    assert issubclass(pool.connection_class, redis.SSLConnection)
+    for sentinel in pool.sentinel_manager.sentinels:
+        assert sentinel.connection_pool.connection_class is redis.SSLConnection
 
 
 def test_a_master_that_no_sentinel_knows_is_unavailability(sentinel: Sentinel) -> None:
@@ -294,6 +303,13 @@ BAD_URLS = [
     "redis+sentinel:///mymaster",
     "redis+sentinel://localhost:port/mymaster",
     "redis+sentinel://localhost/mymaster/two",
+    "redis+sentinel://localhost/mymaster?db=2",
+    "redis+sentinel://a..b/mymaster",
+    "redis+cluster://localhost/1",
+    "redis+cluster://localhost?ssl=true",
+    "redis+cluster://a..b",
+    "redis://a..b",
+    f"redis://{'a' * 64}.example",
     "redis+cluster://",
     "redis+cluster://,",
     "redis+cluster://localhost:6379,:6380",

@@ -280,6 +280,16 @@ def test_a_batch_gives_each_call_its_own_answer(backend: Backend) -> None:
         assert [call.result for call in calls] == ["one", "two", "three"]
 
 
+def test_a_wait_is_never_for_ever(server: Server) -> None:
+    with counting_client(server.url) as client:
+        wire = Wire(client, 1.0)
+        for seconds in (0.0, 0.0001, 1e-9):
+            wire.wait("signal", seconds)
+        waits = [float(command[-1]) for command in client.trips.commands]
+    assert waits == [0.001] * 3  # Redis 6.2 takes less for 0, which has no end
+    wire.close()
+
+
 # -- scripts that the server has forgotten ---------------------------------------------
 
 

@@ -1,0 +1,330 @@
+"""How commands travel: one suite of promises over both ways, then each alone."""
+
+from __future__ import annotations
+
+import gc
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+import redis as redis_py
+import valkey
+from doubles import CustomRedis, FlakyProxy, counting_client
+from redis.backoff import ConstantBackoff
+from redis.retry import Retry
+from servers import Server, wait_until
+
+from smartredis_wsgi import SessionStore, StoreUnavailable
+from smartredis_wsgi.transport import Transport, is_refusal, transport_for
+
+SOON = 10.0
+
+
+def held(server: Server, timeout: float = 5.0) -> Transport:
+    return transport_for(redis_py.Redis.from_url(server.url), timeout)
+
+
+def custom(server: Server, timeout: float = 5.0) -> Transport:
+    client = CustomRedis.from_url(server.url, socket_timeout=timeout)
+    return transport_for(client, timeout)
+
+
+def of_valkey(server: Server, timeout: float = 5.0) -> Transport:
+    client = valkey.Valkey.from_url(server.url, socket_timeout=timeout)
+    return transport_for(client, timeout)
+
+
+def decoding(server: Server, timeout: float = 5.0) -> Transport:
+    client = redis_py.Redis.from_url(server.url, decode_responses=True)
+    return transport_for(client, timeout)
+
+
+def say(word: Any) -> tuple[Any, ...]:
+    """A command whose reply is the word; clients have views of their own of most."""
+    return "EVAL", "return ARGV[1]", 0, word
+
+
+def connected(client: redis_py.Redis) -> list[str]:
+    """The ids of all connections but the client's own."""
+    mine = client.client_id()
+    return [c["id"] for c in client.client_list() if int(c["id"]) != mine]
+
+
+# -- the contract ----------------------------------------------------------------------
+
+
+@pytest.fixture(params=[held, custom, of_valkey, decoding])
+def make(request: pytest.FixtureRequest) -> Callable[..., Transport]:
+    made: Callable[..., Transport] = request.param
+    return made
+
+
+@pytest.fixture
+def way(make: Callable[..., Transport], server: Server) -> Iterator[Transport]:
+    transport = make(server)
+    yield transport
+    transport.drop()
+
+
+def test_replies_come_in_the_commands_order_and_are_bytes(way: Transport) -> None:
+    assert way.exchange([("INCRBY", "a", 1)]) == [1]
+    assert way.exchange([say("x"), ("INCRBY", b"a", 2), say(b"\xff")]) == [
+        b"x",
+        3,
+        b"\xff",
+    ]
+
+
+def test_a_refusal_is_a_reply_and_spoils_no_other(way: Transport) -> None:
+    (refusal,) = way.exchange([("HGET", "a")])
+    assert is_refusal(refusal)
+    first, refusal, last = way.exchange([say("x"), ("NONSENSE",), say("y")])
+    assert (first, last) == (b"x", b"y")
+    assert is_refusal(refusal)
+    assert not is_refusal(first)
+
+
+def test_a_script_that_is_not_known_is_such_a_refusal(way: Transport) -> None:
+    for commands in ([("EVALSHA", "0" * 40, 0)], [("EVALSHA", "0" * 40, 0)] * 2):
+        for reply in way.exchange(commands):
+            assert is_refusal(reply)
+            assert type(reply).__name__ == "NoScriptError"
+
+
+def test_a_wait_ends_when_the_signal_comes(
+    way: Transport, redis: redis_py.Redis
+) -> None:
+    with ThreadPoolExecutor() as pool:
+        future = pool.submit(way.wait, "signal", 2.0)
+        wait_until(lambda: redis.info("clients")["blocked_clients"] == 1, SOON, "it")
+        redis.rpush("signal", "now")
+        assert future.result(SOON) is None
+    assert not redis.exists("signal")
+
+
+def test_a_wait_ends_without_a_signal(way: Transport) -> None:
+    assert way.wait("signal", 0.01) is None
+
+
+def test_a_wait_is_never_longer_than_a_reply_may_take(
+    make: Callable[..., Transport], server: Server
+) -> None:
+    transport = make(server, 0.2)
+    assert transport.wait("signal", 3600) is None
+    transport.drop()
+
+
+def test_threads_share_it(way: Transport) -> None:
+    def turn(number: int) -> list[Any]:
+        return way.exchange([say(number), say(-number)])
+
+    with ThreadPoolExecutor(8) as pool:
+        answers = list(pool.map(turn, range(200)))
+    assert answers == [[b"%d" % n, b"%d" % -n] for n in range(200)]
+
+
+def test_a_drop_closes_connections_and_others_are_made(
+    way: Transport, redis: redis_py.Redis
+) -> None:
+    (before,) = way.exchange([("CLIENT", "ID")])
+    way.drop()
+    wait_until(lambda: str(before) not in connected(redis), SOON, "its end")
+    (after,) = way.exchange([("CLIENT", "ID")])
+    assert after != before
+
+
+def test_a_server_that_is_gone_is_an_exception(
+    make: Callable[..., Transport], server: Server
+) -> None:
+    transport = make(server)
+    transport.exchange([("PING",)])
+    server.kill()
+    for commands in ([("PING",)], [("PING",), ("PING",)]):
+        with pytest.raises(Exception, match="onnect"):
+            transport.exchange(commands)
+
+
+# -- connections that are held ---------------------------------------------------------
+
+
+def test_one_connection_serves_one_thread(
+    server: Server, redis: redis_py.Redis
+) -> None:
+    transport = held(server)
+    ids = {transport.exchange([("CLIENT", "ID")])[0] for _ in range(5)}
+    assert len(ids) == len(connected(redis)) == 1
+    transport.drop()
+
+
+def test_a_batch_is_one_round_trip(server: Server) -> None:
+    with counting_client(server.url) as client:
+        transport = transport_for(client, 5.0)
+        transport.exchange([("ECHO", "x")] * 10)
+        assert client.trips.count == 1
+        transport.drop()
+
+
+def test_a_held_connection_that_the_server_has_closed_is_made_anew(
+    server: Server, redis: redis_py.Redis
+) -> None:
+    transport = held(server)
+    for _ in range(3):
+        transport.exchange([("SET", "a", "1")])
+        redis.client_kill_filter(_type="normal", skipme=True)
+        assert transport.exchange([("GET", "a"), ("GET", "a")]) == [b"1", b"1"]
+    transport.drop()
+
+
+def test_it_tries_no_second_time_where_the_first_connection_fails(
+    server: Server,
+) -> None:
+    with FlakyProxy(server) as proxy:
+        transport = transport_for(redis_py.Redis.from_url(proxy.url), 5.0)
+        proxy.drop_next_reply()
+        with pytest.raises(redis_py.ConnectionError):
+            transport.exchange([("PING",)])
+
+
+def test_it_tries_no_second_time_after_a_timeout(server: Server) -> None:
+    transport = held(server, timeout=0.1)
+    transport.exchange([("SET", "n", 0)])
+    server.pause()
+    with pytest.raises(redis_py.TimeoutError):
+        transport.exchange([("INCR", "n")])
+    server.resume()
+    with server.client() as client:
+        wait_until(lambda: client.get("n") == b"1", SOON, "what was sent")
+        assert transport.exchange([("GET", "n")]) == [b"1"]
+    transport.drop()
+
+
+def test_the_deadline_is_ours_and_not_the_clients(server: Server) -> None:
+    patient = redis_py.Redis.from_url(
+        server.url,
+        socket_timeout=3600,
+        socket_connect_timeout=3600,
+        retry=Retry(ConstantBackoff(3600), 10),
+    )
+    store = SessionStore.from_config(client=patient, timeout=0.1)
+    server.pause()
+    with pytest.raises(StoreUnavailable):
+        store.destroy("a" * 59)
+    server.resume()
+
+
+class Out(BaseException):
+    """Something that comes out of the blue, such as a greenlet's timeout."""
+
+
+def test_an_exchange_that_is_abandoned_leaves_no_answer_behind(
+    server: Server, redis: redis_py.Redis
+) -> None:
+    def interrupt(*_: Any) -> None:
+        raise Out
+
+    transport = held(server)
+    transport.exchange([("PING",)])
+    before = signal.signal(signal.SIGALRM, interrupt)
+    try:
+        for turn in range(5):
+            timer = threading.Timer(0.01, os.kill, (os.getpid(), signal.SIGALRM))
+            timer.start()
+            with pytest.raises(Out):
+                transport.exchange([("BLPOP", f"never{turn}", 4)])
+            timer.join()
+            assert transport.exchange([("ECHO", turn)]) == [b"%d" % turn]
+    finally:
+        signal.signal(signal.SIGALRM, before)
+    wait_until(lambda: len(connected(redis)) == 1, SOON, "the others' end")
+    transport.drop()
+
+
+def test_connections_that_nobody_needed_for_long_are_closed(
+    server: Server, redis: redis_py.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    transport = held(server)
+    barrier = threading.Barrier(4)
+
+    def turn(_: int) -> None:
+        barrier.wait(SOON)
+        transport.exchange([("BLPOP", "never", 0.05)])
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(turn, range(4)))
+    burst = len(connected(redis))
+    assert burst > 1
+    monkeypatch.setattr("smartredis_wsgi.transport._IDLE_SECONDS", -1.0)
+    for _ in range(burst):
+        transport.exchange([("PING",)])
+    wait_until(lambda: len(connected(redis)) <= 1, SOON, "their end")
+    transport.drop()
+
+
+def test_connections_end_with_their_transport(
+    server: Server, redis: redis_py.Redis
+) -> None:
+    transport = held(server)
+    transport.exchange([("PING",)])
+    del transport
+    gc.collect()
+    wait_until(lambda: not connected(redis), SOON, "its end")
+
+
+def test_they_are_made_as_the_clients_are(server: Server) -> None:
+    with server.client() as admin:
+        admin.acl_setuser(
+            "ann", enabled=True, passwords=["+secret"], keys=["*"], commands=["+@all"]
+        )
+        try:
+            client = redis_py.Redis(
+                port=server.port,
+                username="ann",
+                password="secret",
+                db=3,
+                client_name="mine",
+            )
+            transport = transport_for(client, 5.0)
+            (told,) = transport.exchange([("CLIENT", "INFO")])
+            transport.drop()
+        finally:
+            admin.acl_deluser("ann")
+    for part in (b"user=ann", b"db=3", b"name=mine"):
+        assert part in told
+
+
+# -- clients that are asked themselves -------------------------------------------------
+
+
+def test_a_class_of_ones_own_is_asked_itself(server: Server) -> None:
+    seen: list[Any] = []
+
+    class Noting(redis_py.Redis):
+        def execute_command(self, *words: Any, **options: Any) -> Any:
+            seen.append(words[0])
+            return super().execute_command(*words, **options)
+
+    with Noting.from_url(server.url) as client:
+        store = SessionStore.from_config(client=client)
+        with store.open() as session:
+            session["a"] = 1
+    assert seen == ["EVAL"]
+
+
+def test_a_valkey_client_that_fails_is_unavailability(server: Server) -> None:
+    store = SessionStore.from_config(client=valkey.Valkey.from_url(server.url))
+    with store.open() as session:
+        session["n"] = 1
+    with server.client() as client:
+        client.script_flush()
+    with store.open(session.id) as same:
+        same.incr("n")
+        same["b"] = 2
+    with store.open(session.id) as same:
+        assert dict(same) == {"n": 2, "b": 2}
+    server.kill()
+    with pytest.raises(StoreUnavailable), store.open(session.id) as same:
+        same.incr("n")
