@@ -39,7 +39,10 @@ class Transport(Protocol):
         """
 
     def wait(self, key: str, seconds: float) -> None:
-        """Wait for a push to a list, at most as long as for a reply. One round trip."""
+        """Wait for a push to a list, at most as long as for a reply. One round trip.
+
+        Its end without a push may be a timeout's, raised as it comes.
+        """
 
     def drop(self) -> None:
         """Close all connections that nobody uses now; others are made at need."""
@@ -55,8 +58,18 @@ def transport_for(client: Any, timeout: float) -> Transport:
 
 
 def is_refusal(reply: object) -> bool:
-    """Whether it is an error that the server replied; of whatever client's package."""
-    return any(kind.__name__ == "ResponseError" for kind in type(reply).__mro__)
+    """Whether it is an error that the server replied."""
+    return _is_called(reply, "ResponseError")
+
+
+def is_timeout(failure: object) -> bool:
+    """Whether it says that no reply came in time."""
+    return _is_called(failure, "TimeoutError")
+
+
+def _is_called(error: object, name: str) -> bool:
+    """Whether it is such an error, of whatever client's package."""
+    return any(kind.__name__ == name for kind in type(error).__mro__)
 
 
 def _is_plain(client: Any) -> bool:

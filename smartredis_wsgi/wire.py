@@ -20,7 +20,7 @@ from typing import Any, Generic, NamedTuple, TypeVar
 
 from .connect import client_for
 from .errors import StoreUnavailable
-from .transport import Command, Word, is_refusal, transport_for
+from .transport import Command, Word, is_refusal, is_timeout, transport_for
 
 T = TypeVar("T")
 
@@ -139,7 +139,8 @@ class Wire:
             # Redis 6.2 takes less than a millisecond for 0, which is for ever.
             self._transport.wait(key, max(0.001, seconds))
         except Exception as failure:
-            raise _unavailable(failure) from None
+            if not is_timeout(failure):
+                raise _unavailable(failure) from None
 
     def close(self) -> None:
         """Close connections that are idle; they are made again at need."""
