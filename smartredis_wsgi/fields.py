@@ -2,16 +2,19 @@
 
 Values are decoded when they are first read. A field *changed* if its bytes did: a
 nested change is noticed without a flag, an assignment of an equal value is none, and a
-field that was never read is never encoded again.
+field that was never read, or whose value can't change inside, is never encoded again.
 
 What a request does to a field is one of three: it sets it, deletes it, or adds to it.
 An addition stays one (the server adds), until something is assigned over it.
 """
 
 import math
-from collections.abc import Iterator, Mapping, MutableMapping
+from collections.abc import Collection, Iterator, Mapping, MutableMapping
 from dataclasses import dataclass, field
+from datetime import date, datetime, time, timedelta
+from decimal import Decimal
 from typing import Any
+from uuid import UUID
 
 from .codec import Codec
 from .errors import EncodeError
@@ -19,6 +22,11 @@ from .merge import ABSENT, merge, pour
 
 Number = int | float
 _MOST = 10**18  # Redis adds in 64 bits
+_FIXED = frozenset(
+    {str, int, float, bool, type(None), bytes, datetime, date, time, timedelta}
+    | {Decimal, UUID}
+)  # types of which no value changes inside
+_TOLD_BY_BYTES = frozenset({int, bool, type(None)})  # each is written in one way only
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +48,9 @@ class Changes:
         return bool(self.sets or self.deletions or self.additions)
 
 
+_NO_CHANGES = Changes({}, frozenset(), {})
+
+
 class Fields(MutableMapping[str, Any]):
     """The fields of one session: the bytes as stored, and what was made of them.
 
@@ -47,9 +58,20 @@ class Fields(MutableMapping[str, Any]):
     of them has it, or the last.
     """
 
-    def __init__(self, codec: Codec, stored: Mapping[str, bytes] | None = None) -> None:
+    def __init__(
+        self,
+        codec: Codec,
+        stored: Mapping[str, bytes] | None = None,
+        left: Collection[str] = (),
+    ) -> None:
+        """What was loaded.
+
+        Args:
+            left: Names of fields whose bytes are not here yet, see `fill`.
+        """
         self._codec = codec
         self._stored = dict(stored or {})
+        self.left = set(left)
         self._read: dict[str, Any] = {}  # decoded; the application may change it inside
         self._assigned: dict[str, Any] = {}
         self._deleted: set[str] = set()
@@ -83,7 +105,7 @@ class Fields(MutableMapping[str, Any]):
             raise KeyError(name)
         for values in (self._assigned, self._read, self._added):
             values.pop(name, None)
-        if name in self._stored:
+        if name in self._stored or name in self.left:
             self._deleted.add(name)
 
     def __contains__(self, name: object) -> bool:
@@ -94,10 +116,12 @@ class Fields(MutableMapping[str, Any]):
     def _has(self, name: object) -> bool:
         if name in self._assigned or name in self._added:
             return True
-        return name in self._stored and name not in self._deleted
+        is_stored = name in self._stored or name in self.left
+        return is_stored and name not in self._deleted
 
     def __iter__(self) -> Iterator[str]:
-        names = dict.fromkeys([*self._stored, *self._assigned, *self._added])
+        known = [*self._stored, *self.left, *self._assigned, *self._added]
+        names = dict.fromkeys(known)
         return iter([name for name in names if name not in self._deleted])
 
     def __len__(self) -> int:
@@ -124,8 +148,12 @@ class Fields(MutableMapping[str, Any]):
         Raises:
             EncodeError: A value that would not come back as it is; names the field.
         """
-        sets = {**self._changed(self._read), **self._changed(self._assigned)}
-        seen = self._seen & (sets.keys() | self._deleted)
+        sets = self._changed_inside()
+        for name, value in self._assigned.items():
+            self._add_if_changed(sets, name, value)
+        if not (sets or self._deleted or self._added or self._assigned):
+            return _NO_CHANGES
+        seen = (self._seen & (sets.keys() | self._deleted)) - self.left
         read_as = {name: self._stored.get(name) for name in seen}
         deleted, added = frozenset(self._deleted), dict(self._added)
         return Changes(sets, deleted, added, read_as, dict(self._assigned))
@@ -135,22 +163,33 @@ class Fields(MutableMapping[str, Any]):
         self._read, self._assigned, self._deleted, self._added = {}, {}, set(), {}
         self._seen = set()
 
-    def rebase(self, stored: Mapping[str, bytes]) -> None:
+    @property
+    def asked(self) -> Collection[str]:
+        """The names of fields whose values were read."""
+        return self._read.keys()
+
+    def fill(self, name: str, raw: bytes | None) -> None:
+        """Have the bytes of a field that was left, or learn that it is no more."""
+        self.left.discard(name)
+        if raw is not None:
+            self._stored[name] = raw
+
+    def rebase(self, stored: Mapping[str, bytes], left: Collection[str] = ()) -> None:
         """Keep what was changed, on top of what is stored now.
 
         Whoever holds a list, dict or set that was read sees in it what is stored now.
         """
         before, read = self._stored, self._read
-        changed = {name: read.pop(name) for name in self._changed(read)}
+        changed = {name: read.pop(name) for name in self._changed_inside()}
         self._assigned = {**changed, **self._assigned}
-        self._stored = dict(stored)
+        self._stored, self.left = dict(stored), set(left)
         for name in [n for n in read if self._stored.get(n) != before.get(n)]:
             value = self._value(self._stored.get(name))
             if value is ABSENT:
                 del read[name]
             else:
                 read[name] = pour(value, read[name])
-        self._deleted &= stored.keys()
+        self._deleted &= stored.keys() | self.left
 
     def committed(self, changes: Changes, sums: Mapping[str, bytes | None]) -> None:
         """The changes are stored, and fields that were added to hold the sums now.
@@ -159,6 +198,7 @@ class Fields(MutableMapping[str, Any]):
         seen before a load.
         """
         self._stored |= changes.sets
+        self.left -= changes.sets.keys() | changes.deletions
         for name, value in changes.assigned.items():
             if self._assigned.get(name, ABSENT) is value:
                 self._read[name] = self._assigned.pop(name)
@@ -225,19 +265,28 @@ class Fields(MutableMapping[str, Any]):
         _check_number(name, before)
         return before
 
-    def _changed(self, values: Mapping[str, Any]) -> dict[str, bytes]:
-        encoded = {name: self._encoded(name, value) for name, value in values.items()}
-        return {name: raw for name, raw in encoded.items() if self._differs(name, raw)}
+    def _changed_inside(self) -> dict[str, bytes]:
+        sets: dict[str, bytes] = {}
+        for name, value in self._read.items():
+            if type(value) not in _FIXED:
+                self._add_if_changed(sets, name, value)
+        return sets
+
+    def _add_if_changed(self, sets: dict[str, bytes], name: str, value: Any) -> None:
+        raw, stored = self._encoded(name, value), self._stored.get(name)
+        is_same = raw == stored or (
+            stored is not None
+            and type(value) not in _TOLD_BY_BYTES
+            and raw == self._again(stored)
+        )
+        if not is_same:
+            sets[name] = raw
 
     def _encoded(self, name: str, value: Any) -> bytes:
         try:
             return self._codec.encode(value)
         except EncodeError as refused:
             raise EncodeError(f"field {name!r}: {refused}") from None
-
-    def _differs(self, name: str, encoded: bytes) -> bool:
-        stored = self._stored.get(name)
-        return stored is None or (encoded != stored and encoded != self._again(stored))
 
     def _again(self, stored: bytes) -> bytes | None:
         """Stored bytes as this codec would write them: what was 1.50 is no change."""

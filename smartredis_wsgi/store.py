@@ -7,21 +7,24 @@ A key holds a hash (alive), a string (a tombstone) or nothing::
                         | +--rotation--> 'moved ...', and the hash at the new key
                         +--ttl, max_lifetime, eviction--> nothing
 
-Beside the session's fields the hash holds what the scripts need, in names that begin
-with one "@" (a field's own "@" is doubled): @incarnation, @version, @created (ms),
-@size (bytes of names and values), @ttl (ms, from `set_ttl`) and @commits, the nonces of
-the last 16 commits, by which a commit that is sent again is recognised.
+Beside the session's fields the hash holds what the scripts need, in one field that no
+session can have, as its name is not UTF-8: incarnation, version, created (ms), size
+(bytes of names and values), ttl (ms, from `set_ttl`) and the nonces of the last 16
+commits, by which a commit that is sent again is recognised.
+
+The large fields of a large record stay where they are until they are asked for.
 
 The verbs here return a `Call`; a `Wire` runs it, alone or with a lock's.
 """
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from enum import Enum
 from typing import Any, NamedTuple
 
 from .config import Config
 from .fields import Changes
+from .transport import Word
 from .wire import Call, Script
 
 _LOAD = Script.named("record", "load")
@@ -29,6 +32,11 @@ _CREATE = Script.named("record", "create")
 _UPDATE = Script.named("record", "update")
 _DESTROY = Script.named("record", "destroy")
 _DIGEST_SIZE = 40  # of SHA-1 in hex
+_META = b"\xff"  # the field that is none
+_WHOLE, _LARGE = (
+    16384,
+    4096,
+)  # bytes of a record that comes whole; else, of a large field
 
 
 class Kind(Enum):
@@ -59,7 +67,8 @@ class Outcome(Enum):
 class Loaded(NamedTuple):
     """A record as it was read. Unless ALIVE, the rest is empty.
 
-    But of what is MOVED its name now is here, and whether everybody may follow it.
+    Left are the names of large fields that did not come. Of what is MOVED its name now
+    is here, and whether everybody may follow it.
     """
 
     kind: Kind
@@ -68,6 +77,7 @@ class Loaded(NamedTuple):
     version: int = 0
     created: float = 0.0
     fields: Mapping[str, bytes] = {}
+    left: Collection[str] = ()
     moved_to: str = ""
     in_grace: bool = False
 
@@ -117,26 +127,36 @@ class Records:
         self._max_lifetime_ms = _ms(config.max_lifetime) if config.max_lifetime else 0
         self._tombstone_ms = _ms(config.delete_expiry)
         self._grace_ms = round(config.rotate_grace * 1000)
+        touch_ms = round(config.touch_every * 1000)
+        self._load_limits = self._ttl_ms, touch_ms, self._max_lifetime_ms
 
     def key(self, name: str) -> str:
         return f"{self._config.prefix}{name}"
 
-    def load(self, name: str) -> Call[Loaded]:
+    def load(self, name: str, asked: Collection[str] = ()) -> Call[Loaded]:
         """Read a record and prolong it, at most every `touch_every`.
 
         Not there, or not ours, is a `Kind`, not an error.
+
+        Args:
+            asked: Fields that are to come also if they are large.
         """
-        touch_ms = round(self._config.touch_every * 1000)
-        arguments = (self._ttl_ms, touch_ms, self._max_lifetime_ms)
+        names = [field.encode() for field in asked]
+        limits: tuple[Word, ...] = (*self._load_limits, _WHOLE, _LARGE)
         prolonged = False
 
         def read(answer: list[Any]) -> Loaded:  # once for each turn of a waiter
             nonlocal prolonged
             loaded = self._loaded(answer)
             prolonged |= loaded.prolonged
-            return loaded._replace(prolonged=prolonged)
+            return loaded._replace(prolonged=prolonged) if prolonged else loaded
 
-        return Call(_LOAD, [self.key(name)], arguments, read)
+        return Call(_LOAD, [self.key(name)], [*limits, *names], read)
+
+    def fetch(self, name: str, field: str) -> Call[Loaded]:
+        """Read one field of a record, in the same way."""
+        arguments = (*self._load_limits, "", "", field.encode())
+        return Call(_LOAD, [self.key(name)], arguments, self._loaded)
 
     def create(
         self,
@@ -172,10 +192,10 @@ class Records:
         is_sure = basis.version is not None or self._config.conflict == "overwrite"
         bases = {} if is_sure else changes.read_as
         sets = [
-            (_stored_name(name), value, self._base(name, bases))
+            (name.encode(), value, self._base(name, bases))
             for name, value in changes.sets.items()
         ]
-        deletions = [(_stored_name(n), self._base(n, bases)) for n in changes.deletions]
+        deletions = [(n.encode(), self._base(n, bases)) for n in changes.deletions]
         additions = _pairs({f: repr(n).encode() for f, n in changes.additions.items()})
         return Call(
             _UPDATE,
@@ -220,7 +240,7 @@ class Records:
     def _loaded(self, answer: list[Any]) -> Loaded:
         kind, flag, *rest = answer
         if kind == b"alive":
-            return _alive(bool(flag), rest)
+            return _alive(bool(flag), *rest)
         to = self._name(rest[0]) if rest else ""
         return Loaded(_kind(kind), moved_to=to, in_grace=bool(flag))
 
@@ -230,7 +250,7 @@ class Records:
         if outcome is Outcome.MOVED:
             detail = [self._name(detail[0])]
         if outcome in (Outcome.CONFLICT, Outcome.NUMBER):
-            detail[::2] = [_field_name(name) for name in detail[::2]]
+            detail[::2] = [name.decode() for name in detail[::2]]
         return Committed(outcome, int(version), incarnation, detail)
 
     def _destroyed(self, answer: list[Any]) -> Destroyed:
@@ -247,30 +267,24 @@ def _ms(seconds: float) -> int:
     return max(1, round(seconds * 1000))
 
 
-def _stored_name(field: str) -> bytes:
-    name = field.encode()
-    return b"@" + name if name.startswith(b"@") else name
-
-
-def _field_name(stored: bytes) -> str:
-    return stored.removeprefix(b"@").decode()
-
-
 def _pairs(fields: Mapping[str, bytes]) -> list[bytes]:
-    return [part for name, raw in fields.items() for part in (_stored_name(name), raw)]
+    return [part for name, raw in fields.items() for part in (name.encode(), raw)]
 
 
 def _kind(word: bytes) -> Kind:
     return Kind(word.decode())
 
 
-def _alive(prolonged: bool, flat: list[Any]) -> Loaded:
-    record = dict(zip(flat[::2], flat[1::2], strict=True))
-    is_field = {n: not n.startswith(b"@") or n.startswith(b"@@") for n in record}
+def _alive(prolonged: bool, flat: list[bytes], left: list[bytes]) -> Loaded:
+    values = iter(flat)
+    record = dict(zip(values, values, strict=True))
+    incarnation, version, created, _ = record.pop(_META).split(b" ", 3)
     try:
-        fields = {_field_name(n): raw for n, raw in record.items() if is_field[n]}
-    except ValueError:
+        fields = {name.decode(): raw for name, raw in record.items()}
+        names = [name.decode() for name in left]
+    except UnicodeDecodeError:
         return Loaded(Kind.FOREIGN)
-    version, created = int(record[b"@version"]), int(record[b"@created"]) / 1000
-    incarnation = record[b"@incarnation"]
-    return Loaded(Kind.ALIVE, prolonged, incarnation, version, created, fields)
+    since = int(created) / 1000
+    return Loaded(
+        Kind.ALIVE, prolonged, incarnation, int(version), since, fields, names
+    )

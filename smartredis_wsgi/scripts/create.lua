@@ -14,13 +14,9 @@ if kind == 'alive' and meta.incarnation == incarnation
 end
 if kind ~= 'absent' then return {nonce, 'gone', 0, ''} end
 
-local created = now_ms()
-redis.call('HSET', record, '@incarnation', incarnation, '@version', 1,
-  '@created', string.format('%.0f', created), '@size', ARGV[5], '@commits', nonce)
-if ARGV[3] ~= '' then redis.call('HSET', record, '@ttl', ARGV[3]) end
-for i = 6, #ARGV - 1, 2 do
-  redis.call('HSET', record, ARGV[i], ARGV[i + 1])
-end
-local ttl = tonumber(ARGV[3]) or tonumber(ARGV[2])
-redis.call('PEXPIRE', record, left_for(ttl, created, tonumber(ARGV[4])))
+local created, own = now_ms(), tonumber(ARGV[3])
+redis.call('HSET', record, META, packed({incarnation = incarnation, version = 1,
+  created = created, size = tonumber(ARGV[5]), ttl = own, commits = nonce}))
+in_parts(ARGV, 6, #ARGV - 1, function(...) redis.call('HSET', record, ...) end)
+redis.call('PEXPIRE', record, left_for(own or tonumber(ARGV[2]), created, tonumber(ARGV[4])))
 return {nonce, 'stored', 1, incarnation, string.format('%.0f', created)}

@@ -1,10 +1,14 @@
 -- Read a record and prolong it by its use.
 -- KEYS  1 record
--- ARGV  1 ttl in ms; 2 touch_every in ms; 3 max_lifetime in ms, 0 for none; 4 nonce
--- Returns {nonce, kind, prolonged, field, value, ...}: the kind as in record.lua, and
---   prolonged is 1 if the expiry was set anew. Of what was moved: {nonce, moved, grace,
---   key}, where grace is 1 if everybody may still read it by its old id.
-local record, nonce, ttl = KEYS[1], ARGV[4], tonumber(ARGV[1])
+-- ARGV  1 ttl in ms; 2 touch_every in ms; 3 max_lifetime in ms, 0 for none;
+--       4 the size in bytes of a record that comes whole, '' for only the fields asked for;
+--       5 the size in bytes up to which the fields of a larger one come;
+--       6.. fields asked for; last nonce
+-- Returns {nonce, kind, prolonged, {field, value, ...}, {field, ...}}: the kind as in
+--   record.lua; prolonged is 1 if the expiry was set anew; then what comes, META too, and
+--   the names of what is left here. Of what was moved: {nonce, moved, grace, key}, where
+--   grace is 1 if everybody may still read it by its old id.
+local record, nonce, ttl = KEYS[1], ARGV[#ARGV], tonumber(ARGV[1])
 local kind, meta = look_at(record)
 if kind == 'moved' then
   return {nonce, kind, now_ms() < meta.till and 1 or 0, meta.key}
@@ -23,8 +27,31 @@ if now > left or now < left - ARGV[2] * left / ttl then
   redis.call('PEXPIRE', record, left)
   prolonged = 1
 end
-local answer = redis.call('HGETALL', record)
-table.insert(answer, 1, prolonged)
-table.insert(answer, 1, kind)
-table.insert(answer, 1, nonce)
-return answer
+
+local whole, large = tonumber(ARGV[4]), tonumber(ARGV[5])
+if whole and meta.size <= whole then
+  return {nonce, kind, prolonged, redis.call('HGETALL', record), {}}
+end
+
+local names, staying, flat = {META}, {}, {}
+for i = 6, #ARGV - 1 do table.insert(names, ARGV[i]) end
+if whole then
+  local asked = {}
+  for _, name in ipairs(names) do asked[name] = true end
+  for _, name in ipairs(redis.call('HKEYS', record)) do
+    if not asked[name] then
+      local is_small = redis.call('HSTRLEN', record, name) <= large
+      table.insert(is_small and names or staying, name)
+    end
+  end
+end
+in_parts(names, 1, #names, function(...)
+  local values = redis.call('HMGET', record, ...)
+  for i, name in ipairs({...}) do
+    if values[i] then
+      table.insert(flat, name)
+      table.insert(flat, values[i])
+    end
+  end
+end)
+return {nonce, kind, prolonged, flat, staying}

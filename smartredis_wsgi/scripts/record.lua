@@ -1,36 +1,43 @@
 -- What every script of the store begins with: what lies at a key, and how long it may.
 -- Returns nothing: these are functions.
 
+-- The field that holds what is no field: "incarnation version created size ttl commits",
+-- by spaces; created and ttl in ms, ttl "-" where the session has none of its own, and of
+-- the commits the last 16, newest first. No field's name is this byte: it is not UTF-8.
+local META = '\255'
+
 local function count(text)
-  return text and #text < 16 and string.match(text, '^%d+$') and tonumber(text)
+  return text and #text < 16 and string.find(text, '^%d+$') and tonumber(text)
 end
 
 -- Returns a kind: alive, absent, destroyed, moved or foreign (not ours, or damaged: it is
---   left as it is), and of a record that is alive what it holds beside its fields, of one
---   that is moved its key now, and until when (ms) the old one may be read.
+--   left as it is), and of a record that is alive what META holds, of one that is moved
+--   its key now, and until when (ms) the old one may be read.
 local function look_at(key)
+  local meta = redis.pcall('HGET', key, META)
+  if type(meta) == 'string' then
+    local incarnation, version, created, size, ttl, commits =
+      string.match(meta, '^(%S+) (%S+) (%S+) (%S+) (%S+) (.+)$')
+    local own = count(ttl)
+    version, created, size = count(version), count(created), count(size)
+    if not (version and created and size and (own or ttl == '-')) then return 'foreign' end
+    return 'alive', {incarnation = incarnation, version = version, created = created,
+      size = size, ttl = own or nil, commits = commits}
+  end
   local held = redis.call('TYPE', key).ok
   if held == 'none' then return 'absent' end
-  if held == 'string' then
-    local mark = redis.call('GET', key)
-    if mark == 'destroyed' then return mark end
-    local till, to = string.match(mark, '^moved (%d+) (.+)$')
-    if not to then return 'foreign' end
-    return 'moved', {key = to, till = tonumber(till)}
-  end
-  if held ~= 'hash' then return 'foreign' end
-  local meta = redis.call('HMGET', key,
-    '@incarnation', '@commits', '@version', '@created', '@size', '@ttl')
-  for i = 3, 5 do
-    meta[i] = count(meta[i])
-  end
-  local ttl = meta[6] and count(meta[6])
-  if not (meta[1] and meta[2] and meta[3] and meta[4] and meta[5])
-    or (meta[6] and not ttl) then
-    return 'foreign'
-  end
-  return 'alive', {incarnation = meta[1], commits = meta[2], version = meta[3],
-    created = meta[4], size = meta[5], ttl = ttl}
+  if held ~= 'string' then return 'foreign' end
+  local mark = redis.call('GET', key)
+  if mark == 'destroyed' then return mark end
+  local till, to = string.match(mark, '^moved (%d+) (.+)$')
+  if not to then return 'foreign' end
+  return 'moved', {key = to, till = tonumber(till)}
+end
+
+local function packed(meta)
+  return string.format('%s %.0f %.0f %.0f %s %s', meta.incarnation, meta.version,
+    meta.created, meta.size, meta.ttl and string.format('%.0f', meta.ttl) or '-',
+    meta.commits)
 end
 
 local function now_ms()
@@ -42,4 +49,12 @@ end
 local function left_for(ttl, created, max_lifetime)
   if max_lifetime == 0 then return ttl end
   return math.min(ttl, created + max_lifetime - now_ms())
+end
+
+-- Calls act with a table's items from one place to another, so many at a time as Lua's
+-- stack bears.
+local function in_parts(items, from, to, act)
+  for first = from, to, 1000 do
+    act(unpack(items, first, math.min(first + 999, to)))
+  end
 end

@@ -27,32 +27,32 @@ local dels_at = 13 + 3 * ARGV[10]
 local adds_at = dels_at + 2 * ARGV[11]
 local adds_end = adds_at + 2 * ARGV[12] - 1
 
-local there, kind, meta = target
-local function stored(version)
+local function stored(key, meta, version)
   local answer = {nonce, 'stored', version, meta.incarnation}
   for i = adds_at, adds_end, 2 do
-    table.insert(answer, redis.call('HGET', there, ARGV[i]))
+    table.insert(answer, redis.call('HGET', key, ARGV[i]))
   end
   return answer
 end
 
 -- A second run, also where the record has been moved since.
-kind, meta = look_at(there)
+local kind, meta = look_at(record)
+local there, its_kind, its_meta = target, kind, meta
+if target ~= record then its_kind, its_meta = look_at(target) end
+local is_taken = target ~= record and its_kind ~= 'absent'
 for _ = 1, 16 do
-  if kind ~= 'moved' then break end
-  there = meta.key
-  kind, meta = look_at(there)
+  if its_kind ~= 'moved' then break end
+  there = its_meta.key
+  its_kind, its_meta = look_at(there)
 end
-if kind == 'alive' then
-  local at = string.find(meta.commits, nonce, 1, true)
+if its_kind == 'alive' then
+  local at = string.find(its_meta.commits, nonce, 1, true)
   local later = at and math.floor((at - 1) / (#nonce + 1))
-  if at then return stored(meta.version - later) end
+  if at then return stored(there, its_meta, its_meta.version - later) end
 end
 
 -- May it be written to?
-if target ~= record and kind ~= 'absent' then return {nonce, 'gone', 0, ''} end
-there = target
-kind, meta = look_at(record)
+if is_taken then return {nonce, 'gone', 0, ''} end
 if kind == 'foreign' then kind = 'absent' end
 if kind == 'moved' then
   return {nonce, kind, now_ms() < meta.till and 1 or 0, '', meta.key}
@@ -63,16 +63,16 @@ local function refused(outcome, detail)
 end
 if ARGV[1] ~= '' and ARGV[1] ~= meta.incarnation then return refused('gone') end
 
-local ttl = tonumber(ARGV[5]) or meta.ttl or tonumber(ARGV[4])
-local left = left_for(ttl, meta.created, tonumber(ARGV[6]))
+local own = tonumber(ARGV[5]) or meta.ttl
+local left = left_for(own or tonumber(ARGV[4]), meta.created, tonumber(ARGV[6]))
 if left <= 0 then
   redis.call('UNLINK', record)
   return {nonce, 'absent', 0, ''}
 end
 
 if ARGV[3] ~= '' then
-  local holder = redis.call('TYPE', lock).ok == 'string' and redis.call('GET', lock)
-  if holder and holder ~= ARGV[3] then return refused('held') end
+  local holder = redis.pcall('GET', lock)
+  if type(holder) == 'string' and holder ~= ARGV[3] then return refused('held') end
 end
 if ARGV[2] ~= '' and tonumber(ARGV[2]) ~= meta.version then return refused('stale') end
 
@@ -94,10 +94,11 @@ for i = dels_at, adds_at - 1, 2 do compare(ARGV[i], ARGV[i + 1]) end
 if #answer > 4 then return answer end
 
 -- Can it be written?
-local size = meta.size
-local function grow(field, stored, bytes)
-  if not stored then size = size + #field end
-  size = size + bytes - #(stored or '')
+local size, sets, deletions = meta.size, {META, ''}, {}
+local function grow(field, bytes)
+  local before = redis.call('HSTRLEN', record, field)
+  if before == 0 and redis.call('HEXISTS', record, field) == 0 then size = size + #field end
+  size = size + bytes - before
 end
 
 local function is_int(text)
@@ -121,42 +122,45 @@ local function sum_of(stored, by)
 end
 
 for i = 13, dels_at - 1, 3 do
-  grow(ARGV[i], redis.call('HGET', record, ARGV[i]), #ARGV[i + 1])
+  grow(ARGV[i], #ARGV[i + 1])
+  table.insert(sets, ARGV[i])
+  table.insert(sets, ARGV[i + 1])
 end
 for i = dels_at, adds_at - 1, 2 do
-  local stored = redis.call('HGET', record, ARGV[i])
-  if stored then size = size - #ARGV[i] - #stored end
+  if redis.call('HEXISTS', record, ARGV[i]) == 1 then
+    size = size - #ARGV[i] - redis.call('HSTRLEN', record, ARGV[i])
+  end
+  table.insert(deletions, ARGV[i])
 end
 local sums, ints = {}, {}
 for i = adds_at, adds_end, 2 do
-  local stored = redis.call('HGET', record, ARGV[i])
-  sums[i], ints[i] = sum_of(stored or '0', ARGV[i + 1])
+  sums[i], ints[i] = sum_of(redis.call('HGET', record, ARGV[i]) or '0', ARGV[i + 1])
   if not sums[i] then return refused('number', ARGV[i]) end
-  grow(ARGV[i], stored, #sums[i])
+  grow(ARGV[i], #sums[i])
 end
 if size > meta.size and size > tonumber(ARGV[7]) then return refused('large') end
 
--- Write. The version first: a server without memory refuses it, and with it all the rest.
-local version = redis.call('HINCRBY', record, '@version', 1)
+-- Write. A server without memory refuses the first write only: it must be one that takes
+-- some, which a deletion is not.
+for i, sum in pairs(sums) do
+  if ints[i] then
+    redis.call('HINCRBY', record, ARGV[i], ARGV[i + 1])
+    size = size - #sum + redis.call('HSTRLEN', record, ARGV[i])
+  else
+    table.insert(sets, ARGV[i])
+    table.insert(sets, sum)
+  end
+end
+meta.version, meta.size, meta.ttl = meta.version + 1, size, own
+meta.commits = string.sub(nonce .. ' ' .. meta.commits, 1, 16 * (#nonce + 1) - 1)
+sets[2] = packed(meta)
+in_parts(sets, 1, #sets, function(...) redis.call('HSET', record, ...) end)
+in_parts(deletions, 1, #deletions, function(...) redis.call('HDEL', record, ...) end)
 if target ~= record then
   redis.call('RENAME', record, target)
   local till = ARGV[9] == '0' and 0 or now_ms() + ARGV[9]
   redis.call('SET', record, string.format('moved %.0f %s', till, target),
     'PX', math.max(ARGV[8], ARGV[9]))
 end
-redis.call('HSET', target,
-  '@commits', string.sub(nonce .. ' ' .. meta.commits, 1, 16 * (#nonce + 1) - 1))
-if ARGV[5] ~= '' then redis.call('HSET', target, '@ttl', ARGV[5]) end
-for i = 13, dels_at - 1, 3 do redis.call('HSET', target, ARGV[i], ARGV[i + 1]) end
-for i = dels_at, adds_at - 1, 2 do redis.call('HDEL', target, ARGV[i]) end
-for i, sum in pairs(sums) do
-  if ints[i] then
-    redis.call('HINCRBY', target, ARGV[i], ARGV[i + 1])
-    size = size - #sum + #redis.call('HGET', target, ARGV[i])
-  else
-    redis.call('HSET', target, ARGV[i], sum)
-  end
-end
-redis.call('HSET', target, '@size', size)
 redis.call('PEXPIRE', target, left)
-return stored(version)
+return stored(target, meta, meta.version)

@@ -18,6 +18,7 @@ from wsgiref.util import setup_testing_defaults
 from wsgiref.validate import validator
 
 import redis
+from records import fields_in
 from redis.backoff import NoBackoff
 from redis.client import Pipeline
 from redis.retry import Retry
@@ -406,7 +407,7 @@ def _fields(kind: bytes, content: Any) -> dict[str, Any] | None:
     if kind != b"hash":
         return None
     pairs = dict(zip(content[::2], content[1::2], strict=True))
-    return {n.decode(): _value(raw) for n, raw in pairs.items() if n[:1] != b"@"}
+    return {n.decode(): _value(raw) for n, raw in fields_in(pairs).items()}
 
 
 def _value(raw: bytes) -> Any:
