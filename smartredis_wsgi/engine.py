@@ -19,6 +19,8 @@ class Engine:
     records: Records
     codec: Codec
     lock: LockStrategy
+    lock_scope: str
+    """When the lock is taken; empty where there is none."""
     near_lock: SingleNodeLock | None
     """The lock, if it is on the records' own Redis: then they share round trips."""
 
@@ -34,12 +36,9 @@ class Engine:
         lock = _lock_for(config, wire)
         single = isinstance(lock, SingleNodeLock) and lock.wire.address == wire.address
         near = lock if isinstance(lock, SingleNodeLock) and single else None
-        records = Records(config, wire.digests)
-        return cls(config, wire, records, codec_for(config.codec), lock, near)
-
-    def locks(self, scope: str) -> bool:
-        """Whether there is a lock, and it is taken for this scope."""
-        return self.config.lock_scope == scope and not isinstance(self.lock, NoLock)
+        records, codec = Records(config, wire.digests), codec_for(config.codec)
+        scope = "" if isinstance(lock, NoLock) else config.lock_scope
+        return cls(config, wire, records, codec, lock, scope, near)
 
     def record_key(self, address: Address) -> str:
         return self.records.key(address.record)

@@ -19,12 +19,13 @@ _log = logging.getLogger("smartredis_wsgi")
 class Hold:
     """A lease, or none. Calls that could travel with the lock's do."""
 
+    _lease: Lease | None = None
+    _near: SingleNodeLease | None = None  # the lease, if it is on the records' Redis
+    _renewal: Renewal | None = None
+    _exclusive = False  # the record was loaded under the lease
+
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
-        self._lease: Lease | None = None
-        self._near: SingleNodeLease | None = None  # the lease, if on the records' Redis
-        self._renewal: Renewal | None = None
-        self._exclusive = False  # the record was loaded under the lease
 
     def __bool__(self) -> bool:
         return self._lease is not None

@@ -16,23 +16,25 @@ ID = re.compile(rf"[A-Za-z0-9_-]{{{_LABEL_SIZE + _SECRET_SIZE}}}")
 
 
 class Address(NamedTuple):
-    """Where a session lies.
-
-    Its name, its lock's name and a handle that tells it from others in a log.
-    """
+    """Where a session lies: its name and its lock's name."""
 
     record: str
     lock: str
-    handle: str
 
     @classmethod
     def of(cls, session_id: str) -> "Address":
-        digest = hashlib.sha256(session_id.encode()).hexdigest()
-        label = hashlib.sha256(session_id[:_LABEL_SIZE].encode()).hexdigest()
-        slot = (
-            f"{{{label[:16]}}}"  # a hash tag: what is in braces picks the Cluster slot
-        )
-        return cls(slot + digest, slot, digest[:8])
+        # A hash tag: what is in braces picks the Cluster slot.
+        slot = "{" + _digest(session_id[:_LABEL_SIZE])[:16] + "}"
+        return cls(slot + _digest(session_id), slot)
+
+    @property
+    def handle(self) -> str:
+        """What tells the session from others in a log."""
+        return self.record[len(self.lock) :][:8]
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def new_id(like: str | None = None) -> str:

@@ -20,12 +20,13 @@ the commit after a load under the lock asks for the version that was loaded: who
 lost the lock in between gets `LockLost`.
 """
 
+import contextlib
 import logging
 import random
 import time
 from collections.abc import Callable, Mapping
 from enum import Enum, auto
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from . import ids
 from .engine import Engine
@@ -48,14 +49,17 @@ from .wire import Call
 T = TypeVar("T")
 _log = logging.getLogger("smartredis_wsgi")
 _MOST_CONFLICTS = 64  # each is another's success
+_TOO_LATE = "the response has begun; write before that"
 _MOST_MOVES = 16  # records are not moved in circles, but strings can be planted
-_NOTHING = (Outcome.ABSENT, Outcome.DESTROYED)
-_GONE = (*_NOTHING, Outcome.MOVED, Outcome.GONE)
+NOTHING = Loaded(Kind.ABSENT)
+_NOWHERE = (Outcome.ABSENT, Outcome.DESTROYED)
+_GONE = (*_NOWHERE, Outcome.MOVED, Outcome.GONE)
 
 
 class Status(Enum):
     """What is known of the record."""
 
+    UNTOUCHED = auto()
     UNREAD = auto()
     NEW = auto()
     ALIVE = auto()
@@ -73,38 +77,51 @@ class _Sent(NamedTuple):
 
 
 class Life:
-    """One session, once. Not for several threads."""
+    """One session, once. Not for several threads.
 
-    def __init__(self, engine: Engine, client_id: str | None, frozen: str = "") -> None:
-        """Costs nothing yet.
+    Args:
+        find: Gives the id that the client sent, well-formed and verified, if it did.
+        frozen: Why nothing may be written; empty if it may.
+    """
 
-        Args:
-            client_id: The id that the client sent, well-formed and verified.
-            frozen: Why nothing may be written; empty if it may.
-        """
+    _status = Status.UNTOUCHED
+    _id = ""  # of a new session: made on first need
+    _place: Address | None = None
+    _sent: _Sent | None = None  # a commit whose answer did not come
+    _next_id: str | None = None  # a rotation is asked for
+    _ttl: float | None = None  # a ttl of its own is asked for
+    _forced = _forgotten = False
+    _moved = False  # by another: it has an id that only that one knows
+    _conflicts = _moves = 0
+    _loaded = NOTHING
+    is_new = destroyed = refreshed = over = False
+
+    def __init__(
+        self, engine: Engine, find: Callable[[], str | None], frozen: str = ""
+    ) -> None:
         self._engine = engine
+        self._find = find
         self._frozen = frozen
-        self._id = client_id or ids.new_id()
-        self._address = Address.of(self._id)
+
+    @property
+    def touched(self) -> bool:
+        return self._status is not Status.UNTOUCHED
+
+    def _touch(self) -> None:
+        client_id = self._find()
+        self._id, self.is_new = client_id or "", client_id is None
         self._status = Status.UNREAD if client_id else Status.NEW
-        self._fields = Fields(engine.codec)
-        self._loaded = Loaded(Kind.ABSENT)
-        self._hold = Hold(engine)
-        self._sent: _Sent | None = None  # a commit whose answer did not come
-        self._next_id: str | None = None  # a rotation is asked for
-        self._moved = False  # by another: it has an id that only that one knows
-        self._conflicts = self._moves = 0
-        self._ttl: float | None = None  # a ttl of its own is asked for
-        self._forced = self._forgotten = False
-        self.touched = self.destroyed = self.refreshed = self.over = False
-        self.is_new = client_id is None
+        self._fields = Fields(self._engine.codec)
+        self._hold = Hold(self._engine)
 
     # -- what the session reads and changes ------------------------------------------
 
     def fields_to_read(self) -> Fields:
         """The fields, loaded at the first time: one round trip."""
-        self.touched = True
-        self._load_once(locked=self._locks_requests())
+        if self._status is Status.UNTOUCHED:
+            self._touch()
+        if self._status is Status.UNREAD:
+            self._load_first(locked=self._locks_requests())
         return self._fields
 
     def fields_to_write(self) -> Fields:
@@ -114,66 +131,25 @@ class Life:
             SessionFrozen: Nothing may be written any more.
         """
         self.check_writable()
-        if self._locks_requests():
-            self._load_once(locked=True)
+        if self._status is Status.UNREAD and self._locks_requests():
+            self._load_first(locked=True)
         return self._fields
 
     def check_writable(self) -> None:
-        self.touched = True
+        if self._status is Status.UNTOUCHED:
+            self._touch()
         if self._frozen:
             raise SessionFrozen(self._frozen)
 
-    @property
-    def id(self) -> str:
-        """The id that the session has, or will have after the commit.
+    def value_of(self, name: str) -> Any:
+        """A field's value; a large one is fetched now: one round trip.
 
-        Where another request's rotation has moved it, still the one that is no more.
+        Raises:
+            KeyError: There is no such field.
         """
-        self.fields_to_read()
-        return self._next_id or self._id
-
-    @property
-    def created(self) -> float:
-        self.fields_to_read()
-        return self._loaded.created or time.time()
-
-    @property
-    def modified(self) -> bool:
-        """Whether there is something that a commit would write."""
-        return self._due() is not None
-
-    @property
-    def stored_id(self) -> str | None:
-        """The id that the client should have; None if nothing is stored."""
-        is_stored = self._status in (Status.ALIVE, Status.UNREAD)
-        return self._id if is_stored and not self._moved else None
-
-    def rotate(self) -> None:
-        self.fields_to_write()
-        if self._status is Status.NEW:
-            self._rename(ids.new_id())
-        elif not self._moved:
-            self._next_id = ids.new_id(like=self._id)
-
-    def force(self) -> None:
-        """Commit even if no field changed."""
-        self.fields_to_write()
-        self._forced = True
-
-    def limit(self, ttl: float) -> None:
-        """Give the session, if it is stored, an idle timeout of its own, in seconds."""
-        self.fields_to_write()
-        self._ttl = ttl
-
-    def revert(self) -> None:
-        """Drop all changes since the last commit."""
-        self._fields.revert()
-        self._sent, self._next_id, self._ttl, self._forced = None, None, None, False
-
-    def forget(self) -> None:
-        """Keep nothing of this request, neither what was changed nor what will be."""
-        self.revert()
-        self._forgotten = True
+        if name in self.fields_to_read().left:
+            self._fetch(name)
+        return self.decoding(lambda fields: fields[name])
 
     def decoding(self, act: Callable[[Fields], T]) -> T:
         """Do something that decodes a field.
@@ -192,58 +168,139 @@ class Life:
             return act(self._fields)
 
     @property
+    def id(self) -> str:
+        """The id that the session has, or will have after the commit.
+
+        Where another request's rotation has moved it, still the one that is no more.
+        """
+        self.fields_to_read()
+        return self._next_id or self._own_id()
+
+    @property
+    def created(self) -> float:
+        self.fields_to_read()
+        return self._loaded.created or time.time()
+
+    @property
+    def modified(self) -> bool:
+        """Whether there is something that a commit would write."""
+        return self.touched and self._due() is not None
+
+    @property
+    def stored_id(self) -> str | None:
+        """The id that the client should have; None if nothing is stored."""
+        is_stored = self._status in (Status.ALIVE, Status.UNREAD)
+        return self._id if is_stored and not self._moved else None
+
+    @property
     def description(self) -> str:
         """What it may be called in a log: no id, no value."""
-        return f"{self._handle} {self._status.name.lower()}"
+        status = self._status.name.lower()
+        return f"{self._handle} {status}" if self.touched else status
+
+    def rotate(self) -> None:
+        self.fields_to_write()
+        if self._status is Status.NEW:
+            self._rename("")
+        elif not self._moved:
+            self._next_id = ids.new_id(like=self._id)
+
+    def force(self) -> None:
+        """Commit even if no field changed."""
+        self.fields_to_write()
+        self._forced = True
+
+    def limit(self, ttl: float) -> None:
+        """Give the session, if it is stored, an idle timeout of its own, in seconds."""
+        self.fields_to_write()
+        self._ttl = ttl
+
+    def revert(self) -> None:
+        """Drop all changes since the last commit."""
+        if self.touched:
+            self._fields.revert()
+        self._sent, self._next_id, self._ttl, self._forced = None, None, None, False
+
+    def forget(self) -> None:
+        """Keep nothing of this request, neither what was changed nor what will be."""
+        self.revert()
+        self._forgotten = True
 
     # -- load ------------------------------------------------------------------------
 
     def reload(self) -> None:
         """Drop the changes and load again. One round trip."""
-        self.touched = True
+        if self._status is Status.UNTOUCHED:
+            self._touch()
         self.revert()
         if self._status in (Status.UNREAD, Status.ALIVE):
             self._load(locked=self._locks_requests() and not self._hold)
 
-    def _load_once(self, locked: bool) -> None:
-        if self._status is Status.UNREAD:
-            self._resend()
+    def _load_first(self, locked: bool) -> None:
+        self._resend()
         if self._status is Status.UNREAD:
             self._load(locked)
 
     def _load(self, locked: bool) -> None:
         """Load the record; under the lock, if it is to be taken."""
-        call = self._engine.records.load(self._address.record)
+        call = self._engine.records.load(self._address.record, self._fields.asked)
         if locked:
             self._hold.take(self._address, self._is_known, call)
         else:
             self._engine.wire.run(call)
-        loaded = call.result
+        if self._is_there(call.result):
+            self._loaded, self._status = call.result, Status.ALIVE
+            self._fields.rebase(call.result.fields, call.result.left)
+        elif self._status in (Status.UNREAD, Status.ALIVE):
+            self._load(locked and not self._hold)
+
+    def _fetch(self, name: str) -> None:
+        call = self._engine.records.fetch(self._address.record, name)
+        self._engine.wire.run(call)
+        if self._is_there(call.result):
+            self._fields.fill(name, call.result.fields.get(name))
+        elif self._status is Status.ALIVE:
+            self._fetch(name)
+
+    def _is_there(self, loaded: Loaded) -> bool:
+        """Whether it was loaded. If not, it is GONE or NEW now, or to be loaded again.
+
+        The last where it has been moved to another key, which is its address now.
+        """
         known = self._is_known
+        is_same = loaded.incarnation == self._loaded.incarnation
         self.refreshed |= loaded.prolonged
+        if loaded.kind is Kind.ALIVE and (is_same or not known):
+            return True
         if loaded.moved_to and (known or loaded.in_grace):
             self._follow(loaded.moved_to)
-            self._load(locked and not self._hold)
-        elif loaded.kind is Kind.MOVED or (
-            known and loaded.incarnation != self._loaded.incarnation
-        ):
+        elif known or loaded.kind is Kind.MOVED:
             self._become_gone(loaded.moved_to)
-        elif loaded.kind is Kind.ALIVE:
-            self._loaded, self._status = loaded, Status.ALIVE
-            self._fields.rebase(loaded.fields)
         else:
             if loaded.kind is Kind.FOREIGN:
                 _log.warning("no session of ours lies at the key of %s", self._handle)
             self._become_new()
+        return False
 
     def _become_new(self) -> None:
         self._hold.release()
-        self._status, self._loaded = Status.NEW, Loaded(Kind.ABSENT)
-        self._rename(ids.new_id())
+        self._status, self._loaded = Status.NEW, NOTHING
+        self._rename("")
         self._next_id, self._moved, self.is_new = None, False, True
 
+    def _own_id(self) -> str:
+        if not self._id:
+            self._id = ids.new_id()
+        return self._id
+
+    @property
+    def _address(self) -> Address:
+        if self._place is None:
+            self._place = Address.of(self._own_id())
+        return self._place
+
     def _rename(self, session_id: str) -> None:
-        self._id, self._address = session_id, Address.of(session_id)
+        self._id, self._place = session_id, None
 
     def _follow(self, name: str) -> None:
         """Go on with the record where another request's rotation has moved it.
@@ -253,7 +310,7 @@ class Life:
         self._moves += 1
         if self._moves > _MOST_MOVES:
             raise StoreUnavailable(f"session {self._handle} was moved too often")
-        self._address = self._address._replace(record=name)
+        self._place = self._address._replace(record=name)
         self._moved, self._next_id = True, None
 
     def _become_gone(self, moved_to: str = "") -> None:
@@ -282,7 +339,7 @@ class Life:
             self._drop_changes()
         elif self._status is Status.NEW:
             self._create(changes)
-        elif self._hold or not self._engine.locks("commit"):
+        elif self._hold or self._engine.lock_scope != "commit":
             self._update(changes, last)
         else:
             self._hold.take(self._address, self._is_known)
@@ -354,7 +411,7 @@ class Life:
             if sent.next_id:
                 self._rename(sent.next_id)
             self._settle(sent, self._sums(sent.changes, detail))
-        elif outcome in _NOTHING and not self._is_known:
+        elif outcome in _NOWHERE and not self._is_known:
             self._become_new()
             self.commit(last)
         elif outcome is Outcome.MOVED and (self._is_known or in_grace):
@@ -396,8 +453,8 @@ class Life:
 
         Unless its bytes were corrupt: then the session is a new one now.
         """
-        fields = self.fields_to_read()
-        self.decoding(lambda _: fields.get(name))
+        with contextlib.suppress(KeyError):
+            self.value_of(name)
         if self._status is Status.ALIVE:
             raise EncodeError(f"field {name!r} and what is added can't be counted")
 
@@ -478,16 +535,18 @@ class Life:
         if self.over:
             return
         self.over = True
+        frozen, self._frozen = self._frozen, self._frozen or _TOO_LATE
+        if not self.touched:
+            return
         try:
             if not keep:
                 self.revert()
-            elif self._frozen and self.modified:
-                raise SessionFrozen(self._frozen)
-            elif self.touched:
+            elif frozen and self.modified:
+                raise SessionFrozen(frozen)
+            else:
                 self.commit(last=True)
                 self._recheck()
         finally:
-            self._frozen = self._frozen or "the response has begun; write before that"
             self._hold.release()
 
     def _recheck(self) -> None:
@@ -531,7 +590,7 @@ class Life:
                 self._hold.release()
 
     def _locks_requests(self) -> bool:
-        return self._engine.locks("request") and not self._frozen
+        return self._engine.lock_scope == "request" and not self._frozen
 
     @property
     def _is_known(self) -> bool:

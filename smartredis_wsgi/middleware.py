@@ -35,7 +35,6 @@ from .session import Session
 from .session_store import SessionStore
 
 _log = logging.getLogger("smartredis_wsgi")
-_LIVES = "smartredis_wsgi.lives"  # in environ: by cookie, those of this request
 
 Headers = list[tuple[str, str]]
 StartResponse = Callable[..., Callable[[bytes], object]]
@@ -60,6 +59,8 @@ class SessionMiddleware:
         self.config = Config.build(config, **options)
         self.store = SessionStore(self.config)
         self.cookie = Cookie(self.config)
+        # Where an inner middleware of the same cookie finds this one's session.
+        self._place = f"smartredis_wsgi.{self.config.cookie_name}"
 
     @classmethod
     def from_settings(
@@ -72,31 +73,29 @@ class SessionMiddleware:
         self, environ: dict[str, Any], start_response: StartResponse
     ) -> Iterable[bytes]:
         """Run the application with a session. One that is not touched costs nothing."""
-        lives = environ.setdefault(_LIVES, {})
-        outer = lives.get(self.config.cookie_name)
+        key, place = self.config.environ_key, self._place
+        outer = environ.get(place)
         if outer is not None and not outer.over:
-            environ[self.config.environ_key] = Session(outer)
+            environ[key] = Session(outer)
             return self.app(environ, start_response)
-        client_id = self.cookie.find(environ.get("HTTP_COOKIE", ""))
-        life = self.store.begin(client_id, self._frozen(environ["REQUEST_METHOD"]))
-        lives[self.config.cookie_name] = life
-        environ[self.config.environ_key] = Session(life)
-        return _Exchange(self, life, client_id, start_response).run(self.app, environ)
+        exchange = _Exchange(self, environ, start_response)
+        environ[place] = exchange.life
+        environ[key] = Session(exchange.life)
+        return exchange.run(self.app, environ)
 
-    def _frozen(self, method: str) -> str:
+    def why_frozen(self, method: str) -> str:
+        """Why a request of this method may not write; empty if it may."""
         methods = self.config.lock_methods
         if methods is None or method.upper() in methods:
             return ""
         return f"{method} may only read the session; lock_methods has others"
 
     def session_headers(self, life: Life, client_id: str | None) -> Headers:
-        """What the response says about the session; nothing if it was not touched.
+        """What the response says about a session that was touched.
 
         The cookie is set if the client should have another id, or should keep its own
         for longer; it is expired only by the request that destroyed.
         """
-        if not life.touched:
-            return []
         headers = [("Vary", "Cookie")]
         rolling = self.config.cookie_max_age is not None and life.refreshed
         if life.stored_id and (life.stored_id != client_id or rolling):
@@ -109,24 +108,25 @@ class SessionMiddleware:
 class _Exchange:
     """One request and its response."""
 
+    _response: tuple[str, Headers] | None = None  # the application's
+    _server_write: Callable[[bytes], object] | None = None
+    _failure: BaseException | None = None
+    _file: Iterable[bytes] | None = None  # what wsgi.file_wrapper made
+    _client_id: str | None = None
+
     def __init__(
         self,
         middleware: SessionMiddleware,
-        life: Life,
-        client_id: str | None,
+        environ: dict[str, Any],
         start_response: StartResponse,
     ) -> None:
         self._middleware = middleware
-        self._life = life
-        self._client_id = client_id
+        self._environ = environ
         self._server_start = start_response
-        self._response: tuple[str, Headers] | None = None  # the application's
-        self._server_write: Callable[[bytes], object] | None = None
-        self._failure: BaseException | None = None
-        self._file: Iterable[bytes] | None = None  # what wsgi.file_wrapper made
+        frozen = middleware.why_frozen(environ["REQUEST_METHOD"])
+        self.life = middleware.store.begin(self._find_id, frozen)
 
     def run(self, app: Application, environ: dict[str, Any]) -> Iterable[bytes]:
-        self._is_head = environ["REQUEST_METHOD"] == "HEAD"
         wrapper = environ.get("wsgi.file_wrapper")
         whole = (list, tuple, wrapper) if isinstance(wrapper, type) else (list, tuple)
         if wrapper and not isinstance(wrapper, type):  # what it makes has to be noted
@@ -144,6 +144,11 @@ class _Exchange:
             return [self.fail(error)]
         return body
 
+    def _find_id(self) -> str | None:
+        header = self._environ.get("HTTP_COOKIE", "")
+        self._client_id = self._middleware.cookie.find(header)
+        return self._client_id
+
     def begin(self) -> None:
         """Commit, then start the server's response. A second time: nothing."""
         if self._server_write is not None:
@@ -155,7 +160,7 @@ class _Exchange:
         if keep and self._failure:
             raise self._failure
         try:
-            self._life.end(keep)
+            self.life.end(keep)
         except BaseException as failure:
             self._failure = failure  # that the application may have caught
             raise
@@ -167,7 +172,7 @@ class _Exchange:
         Raises:
             The error, if it is another, or the headers have left.
         """
-        self._life.end(keep=False)
+        self.life.end(keep=False)
         if self._server_write or not isinstance(error, (StoreUnavailable, LockTimeout)):
             raise error
         _log.error("503: %s", error)
@@ -182,12 +187,12 @@ class _Exchange:
             ("Cache-Control", "no-store"),
         ]
         self._start_server("503 Service Unavailable", headers)
-        return b"" if self._is_head else text
+        return b"" if self._environ["REQUEST_METHOD"] == "HEAD" else text
 
     def close(self) -> None:
         """The server is done with the body, read or not."""
         status = self._response[0] if self._response else "500"
-        self._life.end(keep=not status.startswith("5"))
+        self.life.end(keep=not status.startswith("5"))
 
     def _start_response(
         self, status: str, headers: Headers, exc_info: Any = None
@@ -212,13 +217,16 @@ class _Exchange:
         self._server_write(item)
 
     def _start_server(self, status: str, headers: Headers) -> None:
-        ours = self._middleware.session_headers(self._life, self._client_id)
-        names = {name.lower() for name, _ in headers}
+        if self.life.touched:
+            headers = [*headers, *self._session_headers(headers)]
+        self._server_write = self._server_start(status, headers)
+
+    def _session_headers(self, given: Headers) -> Headers:
+        ours = self._middleware.session_headers(self.life, self._client_id)
         has_cookie = any(name == "Set-Cookie" for name, _ in ours)
-        if has_cookie and "cache-control" not in names:
+        if has_cookie and all(name.lower() != "cache-control" for name, _ in given):
             ours.append(("Cache-Control", "no-store"))
-        everything = [*headers, *ours] if ours else headers
-        self._server_write = self._server_start(status, everything)
+        return ours
 
 
 class _Body:

@@ -13,7 +13,8 @@ class Session(MutableMapping[str, Any]):
     """A lazy dict of one client's values.
 
     Nothing happens in Redis before the first touch. Reading loads once: one round trip.
-    Writing and `incr` load nothing. What changed, also inside a value, is committed
+    A large field of a large session is fetched when it is read: one more. Writing and
+    `incr` load nothing. What changed, also inside a value, is committed
     when the response begins: one round trip, or none if nothing did. An exception or a
     5xx response drops it.
 
@@ -25,12 +26,13 @@ class Session(MutableMapping[str, Any]):
         SessionFrozen: At a write after the response began.
     """
 
+    __slots__ = ("_life",)
+
     def __init__(self, life: Life) -> None:
         self._life = life
 
     def __getitem__(self, name: str) -> Any:
-        self._life.fields_to_read()
-        return self._life.decoding(lambda fields: fields[name])
+        return self._life.value_of(name)
 
     def __setitem__(self, name: str, value: Any) -> None:
         self._life.fields_to_write()[name] = value
@@ -40,7 +42,8 @@ class Session(MutableMapping[str, Any]):
         del self._life.fields_to_read()[name]
 
     def __iter__(self) -> Iterator[str]:
-        for name in self._life.fields_to_read():
+        fields = self._life.fields_to_read()
+        for name in [name for name in fields if name not in fields.left]:
             self.get(name)  # what can't be decoded is found before a name is given out
         return iter(self._life.fields_to_read())
 

@@ -1,6 +1,6 @@
 """Sessions without HTTP: for workers, tests and the command line."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -39,7 +39,7 @@ class SessionStore:
         Args:
             session_id: As in `Session.id`; None makes a new session.
         """
-        life = self.begin(session_id)
+        life = self._life_of(session_id)
         try:
             yield Session(life)
         except BaseException:
@@ -47,10 +47,13 @@ class SessionStore:
             raise
         life.end(keep=True)
 
-    def begin(self, session_id: str | None, frozen: str = "") -> Life:
+    def begin(self, find: Callable[[], str | None], frozen: str = "") -> Life:
         """The life of a session; whoever calls this has to `end` it. No round trip."""
+        return Life(self._engine, find, frozen)
+
+    def _life_of(self, session_id: str | None) -> Life:
         known = session_id if session_id and ID.fullmatch(session_id) else None
-        return Life(self._engine, known, frozen)
+        return self.begin(lambda: known)
 
     def destroy(self, session_id: str) -> bool:
         """Destroy a session at once. One round trip; none for a malformed id.
@@ -58,7 +61,7 @@ class SessionStore:
         Returns:
             Whether it is destroyed now; False where there was none.
         """
-        return self.begin(session_id).destroy()
+        return self._life_of(session_id).destroy()
 
     def lock_name(self, session_id: str) -> str:
         """What a `redis_lock.Lock` of a worker's own calls this session's lock."""

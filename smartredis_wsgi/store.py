@@ -141,8 +141,8 @@ class Records:
         Args:
             asked: Fields that are to come also if they are large.
         """
-        names = [field.encode() for field in asked]
         limits: tuple[Word, ...] = (*self._load_limits, _WHOLE, _LARGE)
+        names = [field.encode() for field in asked]
         prolonged = False
 
         def read(answer: list[Any]) -> Loaded:  # once for each turn of a waiter

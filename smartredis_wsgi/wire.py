@@ -118,15 +118,14 @@ class Wire:
         Raises:
             StoreUnavailable: No answer, an error, or an answer that is not ours.
         """
-        replies = self._exchange(
-            [c.by_digest() if self._knows(c) else c.by_source() for c in calls]
-        )
+        commands = [c.by_digest() if self._knows(c) else c.by_source() for c in calls]
+        replies = self._exchange(commands)
         if any(map(_is_forgotten, replies)):
             replies = self._exchange([call.by_source() for call in calls])
         for reply in replies:
             if isinstance(reply, Exception):
                 raise _unavailable(reply)
-        self._known.update(call.script.digest for call in calls)
+        self._known.update([call.script.digest for call in calls])
         self._deliver(calls, replies)
 
     def wait(self, key: str, seconds: float) -> None:
@@ -167,7 +166,7 @@ class Wire:
 
 
 def _is_forgotten(reply: object) -> bool:
-    return type(reply).__name__ == "NoScriptError"
+    return isinstance(reply, Exception) and type(reply).__name__ == "NoScriptError"
 
 
 def _unavailable(error: Exception) -> StoreUnavailable:

@@ -512,7 +512,7 @@ def test_no_repr_shows_a_secret():
         middleware.config,
         middleware.store,
         middleware.cookie,
-        middleware.store.begin(None),
+        middleware.store.begin(lambda: None),
     ):
         assert PASSWORD not in repr(thing)
         assert PASSWORD not in str(thing)
