@@ -49,6 +49,7 @@ from .wire import Call
 T = TypeVar("T")
 _log = logging.getLogger("smartredis_wsgi")
 _MOST_CONFLICTS = 64  # each is another's success
+_KNOWN_SECONDS = 45.0  # less than the minute for which a record knows its commits
 _TOO_LATE = "the response has begun; write before that"
 _MOST_MOVES = 16  # records are not moved in circles, but strings can be planted
 NOTHING = Loaded(Kind.ABSENT)
@@ -73,6 +74,7 @@ class _Sent(NamedTuple):
     changes: Changes
     next_id: str | None
     ttl: float | None
+    until: float  # on time.monotonic's clock: for so long its run would be known
     exclusive: bool = False
 
 
@@ -363,7 +365,8 @@ class Life:
         call = self._engine.records.create(
             self._address.record, ids.new_incarnation(), fields, self._ttl
         )
-        self._send(_Sent(call, changes, None, self._ttl), last=False)
+        until = time.monotonic() + _KNOWN_SECONDS
+        self._send(_Sent(call, changes, None, self._ttl, until), last=False)
 
     def _update(self, changes: Changes, last: bool) -> None:
         basis = self._hold.basis(self._loaded)
@@ -374,13 +377,21 @@ class Life:
             self._ttl,
             Address.of(self._next_id).record if self._next_id else None,
         )
-        exclusive = basis.version is not None
-        self._send(_Sent(call, changes, self._next_id, self._ttl, exclusive), last)
+        until, exclusive = time.monotonic() + _KNOWN_SECONDS, basis.version is not None
+        sent = _Sent(call, changes, self._next_id, self._ttl, until, exclusive)
+        self._send(sent, last)
 
     def _resend(self) -> None:
-        """Have the answer to a commit that got none: the script runs it only once."""
-        if self._sent:
-            self._send(self._sent, last=False)
+        """Have the answer to a commit that got none: the script runs it only once.
+
+        Raises:
+            StoreUnavailable: It got none again, or it is too late to ask.
+        """
+        if not self._sent:
+            return
+        if self._sent.until < time.monotonic():
+            raise StoreUnavailable("what became of an earlier commit is not known")
+        self._send(self._sent, last=False)
 
     def _send(self, sent: _Sent, last: bool) -> None:
         self._sent = sent

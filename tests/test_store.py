@@ -1146,6 +1146,51 @@ def test_a_field_whose_name_is_not_text_is_an_empty_session(
     assert snapshot(backend.client) == before
 
 
+# -- commits that are sent again -------------------------------------------------------
+
+
+def test_a_commit_is_known_after_many_others_of_the_same_minute(verbs: Verbs) -> None:
+    verbs.made({"n": b"0"})
+    call = verbs.update({}, None, {"n": 1})
+    assert verbs.run(call) == stored(2, b"1")
+    for number in range(255):
+        verbs.run(verbs.update({"x": b"%d" % number}))
+    again = verbs.run(call)
+    assert (again.outcome, again.version) == (Outcome.STORED, 2)
+    assert verbs.fields()["n"] == b"1"
+    assert verbs.run(verbs.load()).version == 257
+
+
+def test_a_record_knows_no_more_than_256_commits(verbs: Verbs) -> None:
+    verbs.made({})
+    for number in range(300):
+        verbs.run(verbs.update({"x": b"%d" % number}))
+    marks = meta_of(verbs.client, verbs.key())["marks"].split(b" ")
+    assert len(marks) == 256
+    assert len(set(marks)) == 256
+
+
+def test_a_record_forgets_its_commits_after_a_minute(verbs: Verbs) -> None:
+    verbs.made({})
+    verbs.run(verbs.update({"x": b"1"}))
+    now, _ = verbs.client.time()
+    ages = [0, 30, 58, 62, 63, 3600]
+    old = b" ".join(b"%08xabcdefghijk%d" % (now - age, i) for i, age in enumerate(ages))
+    set_meta(verbs.client, verbs.key(), marks=old)
+    assert verbs.run(verbs.update({"x": b"2"})).outcome is Outcome.STORED
+    marks = meta_of(verbs.client, verbs.key())["marks"].split(b" ")
+    assert [mark[8:] for mark in marks[1:]] == [b"abcdefghijk%d" % i for i in range(3)]
+
+
+def test_a_creation_is_known_after_other_commits(verbs: Verbs) -> None:
+    call = verbs.create({"n": b"0"})
+    first = verbs.run(call)
+    for number in range(20):
+        verbs.run(verbs.update({"x": b"%d" % number}))
+    assert verbs.run(call) == first
+    assert verbs.fields()["x"] == b"19"
+
+
 # -- names of fields -------------------------------------------------------------------
 
 

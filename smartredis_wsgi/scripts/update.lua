@@ -20,8 +20,8 @@
 --   held     another holds the lock
 --   large    would exceed max_size
 --   number   and the field follows: what it holds, or what is added, can't be counted
--- Nothing is written unless stored. Run twice, it finds its nonce among the last 16
--- commits and reports what the first run did.
+-- Nothing is written unless stored. Run twice, it finds its nonce among the marks and
+-- reports what the first run did.
 local record, target, lock, nonce = KEYS[1], KEYS[2], KEYS[3], ARGV[#ARGV]
 local dels_at = 13 + 3 * ARGV[10]
 local adds_at = dels_at + 2 * ARGV[11]
@@ -46,9 +46,8 @@ for _ = 1, 16 do
   its_kind, its_meta = look_at(there)
 end
 if its_kind == 'alive' then
-  local at = string.find(its_meta.commits, nonce, 1, true)
-  local later = at and math.floor((at - 1) / (#nonce + 1))
-  if at then return stored(there, its_meta, its_meta.version - later) end
+  local later = later_than(nonce, its_meta.marks)
+  if later then return stored(there, its_meta, its_meta.version - later) end
 end
 
 -- May it be written to?
@@ -152,7 +151,7 @@ for i, sum in pairs(sums) do
   end
 end
 meta.version, meta.size, meta.ttl = meta.version + 1, size, own
-meta.commits = string.sub(nonce .. ' ' .. meta.commits, 1, 16 * (#nonce + 1) - 1)
+meta.marks = marked(nonce, meta.marks)
 sets[2] = packed(meta)
 in_parts(sets, 1, #sets, function(...) redis.call('HSET', record, ...) end)
 in_parts(deletions, 1, #deletions, function(...) redis.call('HDEL', record, ...) end)
