@@ -1,9 +1,9 @@
-# make demo [ARGS=--once] | test | explore | bench | lint | clean
+# make demo [ARGS=--once] | test | explore | histories | bench | lint | clean
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test explore bench lint clean
+.PHONY: demo test explore histories bench lint clean
 
 demo: $(VENV)/ready-demo
 	@$(BIN)/python -m smartredis_wsgi.demo $(ARGS)
@@ -13,6 +13,9 @@ test: $(VENV)/ready-test
 
 explore: $(VENV)/ready-test
 	cd tests && ../$(BIN)/python -m explorer.run --slice full --workers 2 $(ARGS)
+
+histories: $(VENV)/ready-test
+	cd tests && ../$(BIN)/python -m histories.run $(ARGS)
 
 bench: $(VENV)/ready-test
 	$(BIN)/python -m pytest bench -q --benchmark-only --benchmark-group-by=group \

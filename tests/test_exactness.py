@@ -2,6 +2,7 @@
 
 Twenty threads of one process, and five threads in each of four processes, make five
 hundred changes to one session. A control without a lock shows that they do collide.
+So does one that keeps a session as one blob, beside crowds that begin together.
 """
 
 from __future__ import annotations
@@ -16,9 +17,11 @@ from multiprocessing.synchronize import Barrier
 from typing import Any
 
 import pytest
+from explorer.blob import BlobSessions
+from histories import crowd
 from servers import Cluster, Server
 
-from smartredis_wsgi import LockLost, Session, SessionStore
+from smartredis_wsgi import LockLost, Session, SessionMiddleware, SessionStore
 
 TOTAL, THREADS, PROCESSES = 500, 20, 4
 SECONDS = 120.0
@@ -284,3 +287,22 @@ def test_one_deletes_a_field_while_another_writes_one(none: Options) -> None:
         with store.open(session_id) as second:
             second["y"] = second["x"] + 1
     assert _read(none, session_id) == {"y": 1}
+
+
+# -- twenty requests through the middleware, begun together --------------------------
+
+KINDS = pytest.mark.parametrize("name", crowd.KINDS)
+
+
+@KINDS
+def test_twenty_at_once_lose_nothing_without_a_lock(none: Options, name: str) -> None:
+    exact = crowd.play(crowd.KINDS[name], lambda app: SessionMiddleware(app, none), 20)
+    assert list(exact) == [True] * 20
+
+
+@KINDS
+def test_twenty_at_once_do_lose_in_a_whole_blob(server: Server, name: str) -> None:
+    with server.client() as client:
+        kind = crowd.KINDS[name]
+        exact = list(crowd.play(kind, lambda app: BlobSessions(app, client), 3))
+    assert False in exact
