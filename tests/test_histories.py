@@ -7,7 +7,8 @@ import random
 from collections.abc import Iterator, Sequence
 
 import pytest
-from histories import run
+from explorer.mutants import MUTANTS
+from histories import hunt, run
 from histories.checker import Undecided, check
 from histories.crew import MARKS, Crew, Job, job_list
 from histories.history import Ended, History, Invoked
@@ -42,7 +43,7 @@ def crew() -> Iterator[Crew]:
 
 
 @pytest.mark.parametrize(
-    ("lock", "rounds"), [("none", 8), ("single", 2), ("redlock", 2)]
+    ("lock", "rounds"), [("none", 8), ("single", 2), ("redlock", 1)]
 )
 def test_what_becomes_of_each_field_has_an_order(
     servers: run.Servers, crew: Crew, lock: str, rounds: int
@@ -72,6 +73,10 @@ def test_a_process_that_fails_is_no_victim() -> None:
     job = Job(Setting("ours", "no such lock", 1), "", (Request(()),))
     with Crew(1) as crew, pytest.raises(RuntimeError, match="ended with 1"):
         crew.play([job], History())
+
+
+def test_the_mutants_that_are_hunted_are_the_explorers() -> None:
+    assert {mutant.name for mutant in MUTANTS} >= hunt.HUNTED.keys()
 
 
 def test_every_fault_and_verb_is_somewhere_in_a_run() -> None:

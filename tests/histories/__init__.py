@@ -7,6 +7,7 @@
     history.py  what the processes tell, made into operations
     visitor.py  a request: what it does to the session, and the faults that hit it
     crew.py     the processes, and rounds of requests on one fresh session each
+    hunt.py     some of the explorer's mutants: do the histories show them?
     crowd.py    twenty threads that begin together: is nothing lost?
     run.py      the command line: python -m histories.run, from tests/
 """

@@ -143,9 +143,9 @@ def job_list(
 ) -> list[Job]:
     """A round's requests by chance: for each process so many, some with a fault.
 
-    One process dies at its last request but one; under a lock another one may sleep
-    until its lock is over. Where the client sends again what got no reply, there are no
-    more commits in a round than a record has marks.
+    One process dies at its last request but one, and makes no more; under a lock
+    another one may sleep until its lock is over. Where the client sends again what got
+    no reply, there are no more commits in a round than a record has marks.
     """
     writes = (MARKS - 1) // size if setting.retries else length
     jobs = []

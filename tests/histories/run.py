@@ -1,13 +1,15 @@
 """Histories of real processes, checked: ``python -m histories.run``, from tests/.
 
 It plays rounds of requests under each lock, checks what became of each field, does the
-same with two controls, lets crowds of threads change one session, and prints what was
-seen. The exit status is 1 if there was a violation, or a control went unseen.
+same with two controls and some mutants, lets crowds of threads change one session, and
+prints what was seen. The exit status is 1 if there was a violation, or a control or a
+mutant went unseen.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import random
 import sys
 import time
@@ -20,9 +22,10 @@ from explorer.blob import BlobSessions
 from explorer.run import Line
 from servers import Server
 
+import smartredis_wsgi
 from smartredis_wsgi import SessionMiddleware
 
-from . import crowd
+from . import crowd, hunt
 from .checker import Undecided, Verdict, check
 from .crew import Crew, job_list
 from .history import History
@@ -33,6 +36,7 @@ PARENT = 0
 """The number of the process that makes each session and reads it at the end."""
 REDLOCK_SHARE = 5
 """So many times fewer rounds under Redlock."""
+HUNT_ROUNDS = 300
 QUIET_SECONDS = 15.0
 
 
@@ -102,17 +106,29 @@ class Size(NamedTuple):
     seed: int = 0
 
 
-def play(crew: Crew, settings: Sequence[Setting], rounds: int, size: Size) -> Sum:
-    """Play so many rounds, with the settings by turns, and check each."""
+def play(
+    crew: Crew,
+    settings: Sequence[Setting],
+    rounds: int,
+    size: Size,
+    is_hunt: bool = False,
+) -> Sum:
+    """Play so many rounds, with the settings by turns, and check each.
+
+    Args:
+        is_hunt: The first refusal ends it.
+    """
     total, killed = Sum(), crew.killed
     dice = random.Random(f"{size.seed} {settings[0].lock}")
     line = Ticker(f"{settings[0].store}, {settings[0].lock}", rounds)
     for turn in range(rounds):
         total.add(play_once(crew, settings[turn % len(settings)], size, dice))
-        total.requests += size.processes * size.length
         line.advance(f"rounds, {total.operations:,} operations")
+        if is_hunt and total.refusals:
+            break
     line.end()
     total.killed = crew.killed - killed
+    total.requests = total.rounds * size.processes * size.length - total.killed
     return total
 
 
@@ -223,19 +239,47 @@ def _exact(
     return exact
 
 
+def play_all(servers: Servers, rounds: int, size: Size) -> bool:
+    """Ours, the controls and the mutants; returns whether all is as it should be."""
+    print(f"{size.processes} processes, {size.length} requests of each in a round")
+    with Crew(size.processes) as crew:
+        fine = play_ours(servers, crew, rounds, size)
+        fine &= play_controls(servers, crew, rounds // 10 or 1, size)
+    return hunt_mutants(max(rounds, HUNT_ROUNDS)) and fine
+
+
+def hunt_mutants(rounds: int) -> bool:
+    """Returns whether each was caught."""
+    line, missed = Ticker("mutants", len(hunt.HUNTED)), 0
+    for catch in hunt.hunt_all(rounds):
+        line.advance(catch.name)
+        missed += not catch.fields
+        caught = f"refused in round {catch.rounds} ({catch.fields})"
+        how = caught if catch.fields else f"not caught in {catch.rounds} rounds"
+        print(f"mutant, {catch.name}: {how}", flush=True)
+    line.end()
+    return not missed
+
+
+def hunt_here(servers: Servers, lock: str, rounds: int, size: Size) -> None:
+    """Play until the first refusal; tell on one line what was seen."""
+    with Crew(size.processes) as crew:
+        total = play(crew, servers.settings("ours", lock), rounds, size, is_hunt=True)
+    fields = ", ".join(refusal.field for refusal in total.refusals)
+    told = {"rounds": total.rounds, "fields": fields}
+    print(json.dumps({**told, "package": smartredis_wsgi.__file__}))
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     options = _options(arguments)
     size = Size(options.processes, options.length, options.seed)
-    begun = time.monotonic()
-    fine = True
+    begun, fine = time.monotonic(), True
     with Servers() as servers:
+        if options.hunt:
+            hunt_here(servers, options.hunt, options.rounds, size)
+            return 0
         if options.rounds:
-            with Crew(size.processes) as crew:
-                print(
-                    f"{size.processes} processes, {size.length} requests each a round"
-                )
-                fine &= play_ours(servers, crew, options.rounds, size)
-                fine &= play_controls(servers, crew, options.rounds // 10 or 1, size)
+            fine &= play_all(servers, options.rounds, size)
         if options.crowds:
             fine &= play_crowds(servers, options.crowds)
     print(f"{time.monotonic() - begun:.0f} s")
@@ -249,6 +293,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--processes", type=int, default=5)
     parser.add_argument("--length", type=int, default=10, help="requests, in a round")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--hunt", metavar="LOCK", help=argparse.SUPPRESS)
     return parser.parse_args(arguments)
 
 

@@ -24,7 +24,7 @@ from explorer.blob import BlobSessions
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from smartredis_wsgi import LockLost, SessionMiddleware
+from smartredis_wsgi import LockLost, SessionMiddleware, SmartRedisError
 
 from .history import Ended, Event, Ident, Invoked
 from .model import Operation
@@ -151,7 +151,10 @@ def app(environ: dict[str, Any], start_response: Callable[..., Any]) -> list[byt
 
 
 def send(app: App, act: Callable[[Any], object], cookie: str = "") -> Answer:
-    """One request, with all that a server does."""
+    """One request, with all that a server does.
+
+    What fails when the response has begun is not for the client to see.
+    """
     environ: dict[str, Any] = {"histories.act": act, "QUERY_STRING": ""}
     setup_testing_defaults(environ)
     if cookie:
@@ -164,11 +167,15 @@ def send(app: App, act: Callable[[Any], object], cookie: str = "") -> Answer:
         answers.append(Answer(status, (cookies or [cookie])[0], began))
         return lambda _: None
 
-    body = app(environ, start_response)
     try:
-        list(body)
-    finally:
-        body.close()  # type: ignore[attr-defined]
+        body = app(environ, start_response)
+        try:
+            list(body)
+        finally:
+            body.close()  # type: ignore[attr-defined]
+    except SmartRedisError:
+        if not answers:
+            raise
     return answers[-1]
 
 
