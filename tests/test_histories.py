@@ -53,7 +53,7 @@ def test_what_becomes_of_each_field_has_an_order(
     assert total.undecided == 0
     assert total.fields == rounds * len(MODELS)
     assert total.killed == rounds
-    assert total.unknown > 0
+    assert 0 < 4 * total.unknown < total.operations  # what is unknown may be anything
 
 
 def test_a_whole_blob_store_is_refused(servers: run.Servers, crew: Crew) -> None:
