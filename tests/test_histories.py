@@ -113,12 +113,12 @@ def test_a_write_is_unknown_until_its_end_is_told() -> None:
     assert (history.operations, history.unknown) == (1, 0)
 
 
-def test_a_write_that_was_refused_is_none() -> None:
+def test_a_write_that_was_dropped_is_none() -> None:
     history = History()
     history.tell(Invoked((1, 1), "name", Operation("set", "x", None, invoked=1)))
     history.tell(Ended(((1, 1),), None))
     assert history.by_field() == {}
-    assert history.refused == 1
+    assert history.dropped == 1
 
 
 # -- the checker ---------------------------------------------------------------------

@@ -34,7 +34,7 @@ class History:
 
     def __init__(self) -> None:
         self._known: dict[Ident, Invoked] = {}
-        self.refused = 0
+        self.dropped = 0
         """Writes of which the request was told that they were not made."""
 
     def tell(self, event: Event) -> None:
@@ -44,7 +44,7 @@ class History:
         for ident in event.idents:
             invoked = self._known.pop(ident)
             if event.returned is None:
-                self.refused += 1
+                self.dropped += 1
                 continue
             operation = invoked.operation._replace(returned=event.returned)
             self._known[ident] = invoked._replace(operation=operation)

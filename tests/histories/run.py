@@ -60,7 +60,7 @@ class Sum:
     requests: int = 0
     operations: int = 0
     unknown: int = 0
-    refused: int = 0
+    dropped: int = 0
     fields: int = 0
     undecided: int = 0
     killed: int = 0
@@ -71,7 +71,7 @@ class Sum:
         self.rounds += 1
         self.operations += history.operations
         self.unknown += history.unknown
-        self.refused += history.refused
+        self.dropped += history.dropped
         for name, operations in history.by_field().items():
             self.fields += 1
             try:
@@ -169,7 +169,7 @@ class Servers:
 
 # -- what is printed -----------------------------------------------------------------
 
-COLUMNS = ("rounds", "requests", "operations", "unknown", "refused", "killed", "fields")
+COLUMNS = ("rounds", "requests", "operations", "unknown", "dropped", "killed", "fields")
 
 
 def play_ours(servers: Servers, crew: Crew, rounds: int, size: Size) -> bool:

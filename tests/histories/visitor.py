@@ -101,7 +101,7 @@ class Site:
 
     def __init__(self, setting: Setting) -> None:
         self.setting = setting
-        self.proxy = FlakyProxy(Address(setting.port))
+        self.proxy = FlakyProxy(Address(setting.port))  # type: ignore[arg-type]
         times = int(setting.retries)
         client = redis.Redis.from_url(
             self.proxy.url,
