@@ -1,9 +1,10 @@
-# make demo [ARGS=--once] | test | explore | histories | bench | lint | clean
+# make demo [ARGS=--once] | test | explore | histories | bench [ARGS=--quick] | bench-pytest
+#      | lint | clean
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test explore histories bench lint clean
+.PHONY: demo test explore histories bench bench-pytest lint clean
 
 demo: $(VENV)/ready-demo
 	@$(BIN)/python -m smartredis_wsgi.demo $(ARGS)
@@ -17,10 +18,12 @@ explore: $(VENV)/ready-test
 histories: $(VENV)/ready-test
 	cd tests && ../$(BIN)/python -m histories.run $(ARGS)
 
-bench: $(VENV)/ready-test
+bench: $(VENV)/ready-bench
+	$(BIN)/python bench/run.py $(ARGS)
+
+bench-pytest: $(VENV)/ready-bench
 	$(BIN)/python -m pytest bench -q --benchmark-only --benchmark-group-by=group \
-	    --benchmark-columns=median,iqr,rounds --benchmark-sort=name $(ARGS)
-	$(BIN)/python bench/ratios.py
+	    --benchmark-columns=median,iqr,rounds --benchmark-sort=median $(ARGS)
 
 lint: $(VENV)/ready-test $(VENV)/ready-lint
 	$(BIN)/ruff check .

@@ -1,13 +1,15 @@
-"""A client that answers from memory what a server answered once."""
+"""Clients that answer from memory, so that what is left is the in-process cost."""
 
 from __future__ import annotations
 
 import hashlib
 from typing import Any
 
+from redis import Redis
+
 
 class Replay:
-    """Stands in for a redis-py client, so that what is left is the in-process cost.
+    """Stands in for a redis-py client of which scripts are asked.
 
     The first run of each script goes to the server; its answer is kept in a dict, and
     later runs get it again with the nonce that each of them expects. So every load
@@ -47,3 +49,27 @@ class Pipeline:
 
     def execute(self, **_: Any) -> list[Any]:
         return self._answers
+
+
+class Memory(Redis):
+    """Stands in for a redis-py client of which whole values are asked: a dict."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._values: dict[str, bytes] = {}
+
+    def get(self, name: str) -> bytes | None:
+        return self._values.get(name)
+
+    def exists(self, name: str) -> bool:
+        return name in self._values
+
+    def set(self, name: str, value: bytes, **_: Any) -> bool:
+        self._values[name] = value
+        return True
+
+    def setex(self, name: str, time: int, value: bytes) -> bool:  # noqa: ARG002
+        return self.set(name, value)
+
+    def delete(self, name: str) -> int:
+        return int(self._values.pop(name, None) is not None)

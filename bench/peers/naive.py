@@ -4,20 +4,34 @@ It loses updates, and it brings back what was destroyed: it is here to be compar
 A request costs one round trip, and another one if the text changed.
 """
 
+from __future__ import annotations
+
 import json
 import secrets
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Any
 
+import driver
+from driver import App, site
 from redis import Redis
+
+PACKAGES: list[str] = []
 
 COOKIE, TTL = "sid=", 1800
 
 
-class NaiveSessions:
+def sessions(address: Any) -> App:
+    return _NaiveSessions(site("naive.session"), address)
+
+
+def bare() -> App:
+    return driver.bare
+
+
+class _NaiveSessions:
     """A WSGI middleware with a dict in environ."""
 
-    def __init__(self, app: Callable[..., Iterable[bytes]], url: str) -> None:
+    def __init__(self, app: App, url: str) -> None:
         self._app = app
         self._redis = Redis.from_url(url)
 
@@ -25,7 +39,7 @@ class NaiveSessions:
         known = environ.get("HTTP_COOKIE", "").removeprefix(COOKIE)
         session_id = known or secrets.token_urlsafe(32)
         before = (known and self._redis.getex(f"naive:{known}", ex=TTL)) or b"{}"
-        session = environ["smartredis.session"] = json.loads(before)
+        session = environ["naive.session"] = json.loads(before)
 
         def start(status: str, headers: list[tuple[str, str]]) -> Any:
             after = json.dumps(session).encode()

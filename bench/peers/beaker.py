@@ -1,0 +1,24 @@
+"""Beaker's session middleware on ext:redis."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import driver
+from beaker.middleware import SessionMiddleware
+from driver import App, site
+
+PACKAGES = ["Beaker"]
+
+
+def sessions(address: Any) -> App:
+    options = {
+        "session.type": "ext:redis",
+        "session.url": address,
+        "session.timeout": 1800,
+    }
+    return SessionMiddleware(site("beaker.session", save="save"), options)
+
+
+def bare() -> App:
+    return driver.bare

@@ -1,0 +1,156 @@
+"""The results as Markdown."""
+
+from __future__ import annotations
+
+import datetime
+import importlib.metadata
+import os
+import platform
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+from measure import Seconds
+from peers import OTHERS, OURS
+from scenarios import Measured, Plan
+from targets import NOTES, TARGETS, Target
+from world import server_version
+
+INTRODUCTION = """\
+Written by `make bench`; [bench/run.py](../bench/run.py) tells how to run parts of it.
+
+The result is the ratios. Times belong to the machine, and to what else it did. Each
+round runs every contender of a scenario once, in random order; "ratio of medians" is
+over all rounds of this one run, "by round" the median of each round's own ratio.
+
+A session has ten small fields. Requests go through the WSGI callable, in one process,
+with a real server on loopback. Round trips, commands (those of scripts, too) and bytes
+are what the servers counted for one request, all servers together.
+
+Everybody runs with their own defaults. Beaker, Flask-Session and pyramid_session_redis
+write at each read, as they prolong the session or note the time. Flask, Pyramid and
+Django do more than sessions, so they are also shown without."""
+
+PACKAGES = [
+    "redis",
+    "hiredis",
+    "python-redis-lock",
+    "redlock-py",
+    "pottery",
+    "WebOb",
+]
+
+
+def of_targets(results: Iterable[Measured], is_whole: bool = True) -> str:
+    """What was aimed at and what came of it.
+
+    Args:
+        is_whole: Name the targets of scenarios that were not measured, too.
+    """
+    seconds = {each.name: each.seconds for each in results}
+    wanted = [each for each in TARGETS if is_whole or each.scenario in seconds]
+    noted = [each for each in NOTES if is_whole or each.scenario in seconds]
+    head = [
+        "| scenario | ratio of medians | at most | measured | by round | met |",
+        "|---|---|--:|--:|--:|---|",
+    ]
+    less = "The same limits, less what is not the session's on both sides:"
+    lines = [*head, *(_row(each, seconds) for each in wanted)] if wanted else []
+    if noted:
+        lines += ["", less, "", *head, *(_row(each, seconds) for each in noted)]
+    return "\n".join(lines)
+
+
+def _row(target: Target, results: Mapping[str, Seconds]) -> str:
+    measured, cells, verdict = target.ratio(results), "- | -", "not measured"
+    if measured:
+        cells = f"{measured.of_medians:.3f} | {measured.paired:.3f}"
+        verdict = "yes" if measured.of_medians <= target.limit else "**no**"
+    return f"| {target.scenario} | {target} | {target.limit:g} | {cells} | {verdict} |"
+
+
+def page(results: Sequence[Measured], plan: Plan, pictures: Mapping[str, str]) -> str:
+    """The whole as docs/benchmarks.md.
+
+    Args:
+        pictures: A path for a scenario's name; there need not be one.
+    """
+    details: list[str] = []
+    for each in results:
+        details.append(of_scenario(each))
+        if each.name in pictures:
+            details.append(f"![{each.about}]({pictures[each.name]})")
+    return "\n\n".join(
+        [
+            "# Benchmarks",
+            INTRODUCTION,
+            circumstances(plan),
+            "## Targets",
+            of_targets(results),
+            "## All figures",
+            *details,
+            "",
+        ]
+    )
+
+
+def of_scenario(measured: Measured) -> str:
+    """Fastest first; in ratio to ours, or to the fastest where that is not in it."""
+    medians = {name: statistics.median(s) for name, s in measured.seconds.items()}
+    fastest = min(medians, key=medians.__getitem__)
+    one = next((name for name in medians if name.startswith("ours")), fastest)
+    counted = bool(measured.traffic)
+    head, line = ["who", "median, µs", "p90, µs", "ratio"], "|---|--:|--:|--:|"
+    if counted:
+        head += ["round trips", "commands", "bytes in", "bytes out"]
+        line += "--:|--:|--:|--:|"
+    rows = [f"| {' | '.join(head)} |", line]
+    for name in sorted(medians, key=medians.__getitem__):
+        cells = [name, f"{medians[name] * 1e6:.1f}", _p90(measured.seconds[name])]
+        cells.append(f"{medians[name] / medians[one]:.2f}")
+        if counted:
+            seen = measured.traffic[name]
+            cells += [f"{seen.trips:.1f}", f"{seen.commands:.1f}"]
+            cells += [f"{seen.received:.0f}", f"{seen.sent:.0f}"]
+        rows.append(f"| {' | '.join(cells)} |")
+    absent = [f"Not measured: {n}, as {why}." for n, why in measured.absent.items()]
+    lines = [f"### {measured.name}", "", measured.about, "", *rows]
+    return "\n".join([*lines, "", *absent] if absent else lines)
+
+
+def _p90(seconds: list[float]) -> str:
+    if len(seconds) < 2:
+        return "-"
+    return f"{statistics.quantiles(seconds, n=10, method='inclusive')[8] * 1e6:.1f}"
+
+
+def circumstances(plan: Plan) -> str:
+    """Machine, versions, date."""
+    today = datetime.datetime.now(datetime.UTC)
+    pinned = "client and server on one core" if plan.core is not None else "not pinned"
+    lines = [
+        f"{today:%Y-%m-%d}, {plan.rounds} rounds ({plan.crowd_rounds} where many wait)",
+        f"{_processor()}, {os.cpu_count()} cores, {pinned}; "
+        f"{platform.system()} {platform.release()}",
+        f"Python {platform.python_version()}, {server_version()} on loopback",
+        ", ".join([*_versions(PACKAGES), *_peers()]),
+    ]
+    return "\n".join(f"* {line}" for line in lines)
+
+
+def _peers() -> list[str]:
+    present = [peer for peer in (OURS, *OTHERS) if not peer.missing]
+    return [version for peer in present for version in peer.versions()]
+
+
+def _versions(packages: Iterable[str]) -> list[str]:
+    installed = {each.name: each.version for each in importlib.metadata.distributions()}
+    return [f"{name} {installed.get(name, '(not there)')}" for name in packages]
+
+
+def _processor() -> str:
+    """The processor's name, where Linux tells it."""
+    cpuinfo = Path("/proc/cpuinfo")
+    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
+    names = [line.partition(":")[2] for line in lines if line.startswith("model name")]
+    return names[0].strip() if names else platform.machine()

@@ -1,0 +1,81 @@
+"""What is measured: each scenario lets contenders do the same thing.
+
+Contenders are known by name before anything is started; each is made when it is
+measured, of a `World`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple, Protocol
+
+from measure import Run, Seconds, Traffic, in_rounds, pinned, timed, traffic
+from redis import Redis
+from world import World
+
+Maker = Callable[[World], Run]
+
+
+class Plan(NamedTuple):
+    """How thoroughly to measure."""
+
+    rounds: int
+    crowd_rounds: int
+    """Of those scenarios in which many wait for each other."""
+    core: int | None
+    """The one that client and server share; None: all."""
+
+
+class Measured(NamedTuple):
+    """What came of a scenario, or of one side of it."""
+
+    name: str
+    about: str
+    seconds: Seconds
+    traffic: Mapping[str, Traffic] = {}
+    absent: Mapping[str, str] = {}
+    """Who was not measured, and why."""
+
+
+class Scenario(Protocol):
+    """One or several tables."""
+
+    @property
+    def name(self) -> str: ...
+
+    def measure(self, world: World, plan: Plan) -> list[Measured]: ...
+
+
+class Alone(NamedTuple):
+    """One client does one thing after the other; contenders take turns.
+
+    Args:
+        times: Run so often for one figure.
+        requests: How many requests one run has.
+        share: Of the plan's rounds, where one takes long.
+        is_counted: The server says what a request costs it.
+    """
+
+    name: str
+    about: str
+    contenders: Mapping[str, Maker]
+    absent: Mapping[str, str] = {}
+    times: int = 1
+    requests: int = 1
+    share: float = 1.0
+    is_counted: bool = True
+
+    def measure(self, world: World, plan: Plan) -> list[Measured]:
+        runs = {name: make(world) for name, make in self.contenders.items()}
+        rounds = max(1, round(plan.rounds * self.share))
+        servers = world.servers
+        with pinned(plan.core, *(each.info()["process_id"] for each in servers)):
+            measured = {n: timed(r, self.times, self.requests) for n, r in runs.items()}
+            seconds = in_rounds(measured, rounds, warm_up=max(2, rounds // 20))
+        counted = self._traffic(servers, runs) if self.is_counted else {}
+        return [Measured(self.name, self.about, seconds, counted, self.absent)]
+
+    def _traffic(
+        self, servers: Sequence[Redis], runs: Mapping[str, Run]
+    ) -> dict[str, Traffic]:
+        return {n: traffic(servers, run, self.requests) for n, run in runs.items()}
