@@ -24,10 +24,8 @@ INCR = "redis-py: HINCRBY and EXPIRE"
 
 def socket_read(world: World) -> Run:
     """The bytes of an HGETALL, on a blocking socket, until the answer is whole."""
-    client = world.client()
-    name = _filled(client, "socket")
-    address = client.connection_pool.connection_kwargs
-    link = socket.create_connection((address["host"], address["port"]))
+    name = _filled(world.client(), "socket")
+    link = world.socket()
     link.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     question = f"*2\r\n$7\r\nHGETALL\r\n${len(name)}\r\n{name}\r\n".encode()
     size = _size_of_answer(link, question)

@@ -102,9 +102,7 @@ _COUNTED = (
 )
 
 
-def traffic(
-    servers: Sequence[Redis], run: Run, requests: int = 1, times: int = 50
-) -> Traffic:
+def traffic(servers: Sequence[Redis], run: Run, requests: int, times: int) -> Traffic:
     """Counted by the servers, all together; what counting itself costs is taken off.
 
     Args:

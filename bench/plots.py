@@ -9,8 +9,7 @@ from pathlib import Path
 import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from scenarios import Measured
-from scenarios.requests import SIZES
+from scenarios import SIZES, Measured
 
 OURS, OTHER = "#1f77b4", "#b9bfc7"
 MICROSECONDS = 1e6
@@ -33,11 +32,10 @@ def write(folder: Path, results: Iterable[Measured]) -> list[Path]:
 
 
 def _write(path: Path, measured: Measured) -> Path:
-    by_size = measured.name.endswith("-beside")
-    height = 4 if by_size else 1 + 0.28 * len(measured.seconds)
+    height = 4 if measured.is_by_size else 1 + 0.28 * len(measured.seconds)
     figure = Figure(figsize=(8, height), layout="constrained")
     axes = figure.add_subplot()
-    (_lines if by_size else _bars)(axes, measured)
+    (_lines if measured.is_by_size else _bars)(axes, measured)
     axes.set_title(measured.about, loc="left", fontsize=10)
     figure.savefig(path, metadata={"Date": None})
     return path
@@ -61,13 +59,11 @@ def _bars(axes: Axes, measured: Measured) -> None:
 def _lines(axes: Axes, measured: Measured) -> None:
     """A line for everybody: from size to median."""
     sizes = {beside: size for beside, size in SIZES.items() if size}
-    for who in dict.fromkeys(name.rpartition(", ")[0] for name in measured.seconds):
-        medians = [
-            statistics.median(measured.seconds[f"{who}, {beside}"]) * MICROSECONDS
-            for beside in sizes
-        ]
+    medians = measured.medians
+    for who in measured.participants:
+        places = [medians[f"{who}, {beside}"] * MICROSECONDS for beside in sizes]
         width = 2.5 if who == "ours" else 1.2
-        axes.loglog(list(sizes.values()), medians, "o-", label=who, linewidth=width)
+        axes.loglog(list(sizes.values()), places, "o-", label=who, linewidth=width)
     axes.set_xlabel("bytes of the value beside")
     axes.set_ylabel("µs, median")
     axes.legend(frameon=False)

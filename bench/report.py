@@ -12,7 +12,7 @@ from pathlib import Path
 
 from measure import Seconds
 from peers import OTHERS, OURS
-from scenarios import Measured, Plan
+from scenarios import SIZES, Measured, Plan
 from targets import NOTES, TARGETS, Target
 from world import server_version
 
@@ -27,9 +27,9 @@ A session has ten small fields. Requests go through the WSGI callable, in one pr
 with a real server on loopback. Round trips, commands (those of scripts, too) and bytes
 are what the servers counted for one request, all servers together.
 
-Everybody runs with their own defaults. Beaker, Flask-Session and pyramid_session_redis
-write at each read, as they prolong the session or note the time. Flask, Pyramid and
-Django do more than sessions, so they are also shown without."""
+Everybody runs with their own defaults. Beaker and pyramid_session_redis write at each
+read, as they prolong the session or note the time; Flask-Session at every request.
+Flask, Pyramid and Django do more than sessions, so they are also shown without."""
 
 PACKAGES = [
     "redis",
@@ -50,10 +50,8 @@ def of_targets(results: Iterable[Measured], is_whole: bool = True) -> str:
     seconds = {each.name: each.seconds for each in results}
     wanted = [each for each in TARGETS if is_whole or each.scenario in seconds]
     noted = [each for each in NOTES if is_whole or each.scenario in seconds]
-    head = [
-        "| scenario | ratio of medians | at most | measured | by round | met |",
-        "|---|---|--:|--:|--:|---|",
-    ]
+    titles = ["scenario", "ratio of medians", "at most", "measured", "by round", "met"]
+    head = [_cells(titles), "|---|---|--:|--:|--:|---|"]
     less = "The same limits, less what is not the session's on both sides:"
     lines = [*head, *(_row(each, seconds) for each in wanted)] if wanted else []
     if noted:
@@ -62,11 +60,12 @@ def of_targets(results: Iterable[Measured], is_whole: bool = True) -> str:
 
 
 def _row(target: Target, results: Mapping[str, Seconds]) -> str:
-    measured, cells, verdict = target.ratio(results), "- | -", "not measured"
+    measured, figures, verdict = target.ratio(results), ["-", "-"], "not measured"
     if measured:
-        cells = f"{measured.of_medians:.3f} | {measured.paired:.3f}"
+        figures = [f"{figure:.3f}" for figure in measured]
         verdict = "yes" if measured.of_medians <= target.limit else "**no**"
-    return f"| {target.scenario} | {target} | {target.limit:g} | {cells} | {verdict} |"
+    place = [target.scenario, str(target), f"{target.limit:g}"]
+    return _cells([*place, *figures, verdict])
 
 
 def page(results: Sequence[Measured], plan: Plan, pictures: Mapping[str, str]) -> str:
@@ -95,33 +94,58 @@ def page(results: Sequence[Measured], plan: Plan, pictures: Mapping[str, str]) -
 
 
 def of_scenario(measured: Measured) -> str:
-    """Fastest first; in ratio to ours, or to the fastest where that is not in it."""
-    medians = {name: statistics.median(s) for name, s in measured.seconds.items()}
-    fastest = min(medians, key=medians.__getitem__)
-    one = next((name for name in medians if name.startswith("ours")), fastest)
-    counted = bool(measured.traffic)
-    head, line = ["who", "median, µs", "p90, µs", "ratio"], "|---|--:|--:|--:|"
-    if counted:
-        head += ["round trips", "commands", "bytes in", "bytes out"]
-        line += "--:|--:|--:|--:|"
-    rows = [f"| {' | '.join(head)} |", line]
-    for name in sorted(medians, key=medians.__getitem__):
-        cells = [name, f"{medians[name] * 1e6:.1f}", _p90(measured.seconds[name])]
-        cells.append(f"{medians[name] / medians[one]:.2f}")
-        if counted:
-            seen = measured.traffic[name]
-            cells += [f"{seen.trips:.1f}", f"{seen.commands:.1f}"]
-            cells += [f"{seen.received:.0f}", f"{seen.sent:.0f}"]
-        rows.append(f"| {' | '.join(cells)} |")
+    """One table, and who is not in it."""
+    rows = _by_size(measured) if measured.is_by_size else _by_contender(measured)
     absent = [f"Not measured: {n}, as {why}." for n, why in measured.absent.items()]
     lines = [f"### {measured.name}", "", measured.about, "", *rows]
     return "\n".join([*lines, "", *absent] if absent else lines)
 
 
-def _p90(seconds: list[float]) -> str:
+def _by_contender(measured: Measured) -> list[str]:
+    """Fastest first; in ratio to ours."""
+    medians = measured.medians
+    ours = next(median for name, median in medians.items() if name.startswith("ours"))
+    unit, factor = ("ms", 1e3) if min(medians.values()) > 0.01 else ("µs", 1e6)
+    head = ["who", f"median, {unit}", f"p90, {unit}", "ratio to ours"]
+    if measured.traffic:
+        head += ["round trips", "commands", "bytes in", "bytes out"]
+    rows = [_cells(head), _cells(["---", *["--:"] * (len(head) - 1)])]
+    for name in sorted(medians, key=medians.__getitem__):
+        times = medians[name] * factor, _p90(measured.seconds[name]) * factor
+        cells = [
+            name,
+            *(f"{time:.1f}" for time in times),
+            f"{medians[name] / ours:.2f}",
+        ]
+        if measured.traffic:
+            seen = measured.traffic[name]
+            cells += [f"{seen.trips:.1f}", f"{seen.commands:.1f}"]
+            cells += [f"{seen.received:.0f}", f"{seen.sent:.0f}"]
+        rows.append(_cells(cells))
+    return rows
+
+
+def _by_size(measured: Measured) -> list[str]:
+    """A line for everybody, a column for each size."""
+    largest = list(SIZES)[-1]
+    head = ["median, µs", *SIZES, f"bytes in, {largest}", f"bytes out, {largest}"]
+    rows = [_cells(head), _cells(["---", *["--:"] * (len(head) - 1)])]
+    for who in measured.participants:
+        medians = [measured.medians[f"{who}, {size}"] for size in SIZES]
+        seen = measured.traffic[f"{who}, {largest}"]
+        cells = [who, *(f"{median * 1e6:.0f}" for median in medians)]
+        rows.append(_cells([*cells, f"{seen.received:.0f}", f"{seen.sent:.0f}"]))
+    return rows
+
+
+def _cells(texts: Iterable[str]) -> str:
+    return f"| {' | '.join(texts)} |"
+
+
+def _p90(seconds: list[float]) -> float:
     if len(seconds) < 2:
-        return "-"
-    return f"{statistics.quantiles(seconds, n=10, method='inclusive')[8] * 1e6:.1f}"
+        return seconds[0]
+    return statistics.quantiles(seconds, n=10, method="inclusive")[8]
 
 
 def circumstances(plan: Plan) -> str:

@@ -76,7 +76,7 @@ def _is_chosen(name: str, patterns: list[str] | None) -> bool:
 
 
 def _plan(options: argparse.Namespace) -> Plan:
-    rounds, crowd_rounds = (60, 2) if options.quick else (1500, 15)
+    rounds, crowd_rounds = (60, 2) if options.quick else (1000, 15)
     core = None if options.no_pin else options.core
     return Plan(
         options.rounds or rounds,

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import socket
 import sys
 from contextlib import ExitStack
 from functools import cached_property
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from driver import FILL, Act, Browser
 from peers import Peer
@@ -46,6 +48,12 @@ class World:
     def client(self, url: str = "") -> Redis:
         """A client as everybody has it who asks redis-py for one."""
         return self._stack.enter_context(Redis.from_url(url or self.url))
+
+    def socket(self) -> socket.socket:
+        """A bare connection to the records' server."""
+        address = urlsplit(self.url)
+        link = socket.create_connection((address.hostname, address.port))
+        return self._stack.enter_context(link)
 
     @property
     def servers(self) -> list[Redis]:

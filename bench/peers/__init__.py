@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.metadata
+import importlib.util
 from typing import Any, NamedTuple
 
 from driver import App
@@ -23,17 +24,16 @@ class Peer(NamedTuple):
 
     name: str
     module: str
+    needs: str = "redis"
+    """A module that is there if the package is installed."""
     framework: str = ""
     """What `bare` runs on, if it is more than a function."""
 
     @property
     def missing(self) -> str:
-        """Why it cannot be measured here; empty where it can."""
-        try:
-            self._adapter()
-        except ImportError as error:
-            return f"{error.name or error} is not installed"
-        return ""
+        """Why it cannot be measured here; empty where it can. Nothing is imported."""
+        is_there = importlib.util.find_spec(self.needs) is not None
+        return "" if is_there else f"{self.needs} is not installed"
 
     def sessions(self, address: Any, **options: Any) -> App:
         return self._adapter().sessions(address, **options)
@@ -52,9 +52,9 @@ class Peer(NamedTuple):
 
 OURS = Peer("ours", "ours")
 OTHERS = [
-    Peer("Beaker", "beaker"),
-    Peer("Flask-Session", "flask_session", "Flask"),
-    Peer("pyramid_session_redis", "pyramid", "Pyramid"),
-    Peer("Django, django-redis", "django", "Django"),
+    Peer("Beaker", "beaker", "beaker"),
+    Peer("Flask-Session", "flask_session", "flask_session", "Flask"),
+    Peer("pyramid_session_redis", "pyramid", "pyramid_session_redis", "Pyramid"),
+    Peer("Django, django-redis", "django", "django_redis", "Django"),
     Peer("naive JSON text", "naive"),
 ]

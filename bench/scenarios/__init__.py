@@ -6,6 +6,7 @@ measured, of a `World`.
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
@@ -14,6 +15,15 @@ from redis import Redis
 from world import World
 
 Maker = Callable[[World], Run]
+
+SIZES = {
+    "alone": 0,
+    "beside 1 KB": 1_000,
+    "beside 10 KB": 10_000,
+    "beside 100 KB": 100_000,
+    "beside 1 MB": 1_000_000,
+}
+"""Bytes of a big value that a session has beside its small ones."""
 
 
 class Plan(NamedTuple):
@@ -35,6 +45,20 @@ class Measured(NamedTuple):
     traffic: Mapping[str, Traffic] = {}
     absent: Mapping[str, str] = {}
     """Who was not measured, and why."""
+
+    @property
+    def medians(self) -> dict[str, float]:
+        return {name: statistics.median(each) for name, each in self.seconds.items()}
+
+    @property
+    def is_by_size(self) -> bool:
+        """Whether each contender is there once for each of `SIZES`."""
+        return self.name.endswith("-beside")
+
+    @property
+    def participants(self) -> list[str]:
+        """Who is there once for each size."""
+        return list(dict.fromkeys(name.rpartition(", ")[0] for name in self.seconds))
 
 
 class Scenario(Protocol):
@@ -72,10 +96,13 @@ class Alone(NamedTuple):
         with pinned(plan.core, *(each.info()["process_id"] for each in servers)):
             measured = {n: timed(r, self.times, self.requests) for n, r in runs.items()}
             seconds = in_rounds(measured, rounds, warm_up=max(2, rounds // 20))
-        counted = self._traffic(servers, runs) if self.is_counted else {}
+        counted = self._traffic(servers, runs, rounds) if self.is_counted else {}
         return [Measured(self.name, self.about, seconds, counted, self.absent)]
 
     def _traffic(
-        self, servers: Sequence[Redis], runs: Mapping[str, Run]
+        self, servers: Sequence[Redis], runs: Mapping[str, Run], rounds: int
     ) -> dict[str, Traffic]:
-        return {n: traffic(servers, run, self.requests) for n, run in runs.items()}
+        return {
+            name: traffic(servers, run, self.requests, times=min(rounds, 50))
+            for name, run in runs.items()
+        }

@@ -164,7 +164,7 @@ class Crowd(NamedTuple):
     def measure(self, world: World, plan: Plan) -> list[Measured]:
         with self.members(world, self.turns) as members:
             runs = {name: partial(_outcome, members, name) for name in _MAKERS}
-            rounds = in_rounds(runs, plan.crowd_rounds, warm_up=1)
+            rounds = in_rounds(runs, plan.crowd_rounds, min(1, plan.crowd_rounds - 1))
         sides = {
             "total": f"{self.about} Until all are done.",
             "wait-p99": f"{self.about} The 99th percentile of the waits.",

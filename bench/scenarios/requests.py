@@ -21,19 +21,12 @@ from measure import Run
 from peers import OTHERS, OURS, Peer
 from world import World
 
-from . import Alone, Maker
+from . import SIZES, Alone, Maker
 
 LOCKED = "ours, lock=single"
 BARE = "bare application"
 INSTALLED = [OURS, *(peer for peer in OTHERS if not peer.missing)]
 ABSENT = {peer.name: peer.missing for peer in OTHERS if peer.missing}
-SIZES = {
-    "alone": 0,
-    "beside 1 KB": 1_000,
-    "beside 10 KB": 10_000,
-    "beside 100 KB": 100_000,
-    "beside 1 MB": 1_000_000,
-}
 
 
 def request(peer: Peer, act: Act | None, fill: Act = FILL, **options: Any) -> Maker:
@@ -151,16 +144,18 @@ SCENARIOS = [
     ),
     Alone(
         "small-read-beside",
-        "One small field is read, beside one value of that size.",
+        "One small field is read, beside one value of some size.",
         beside(READ),
         ABSENT,
-        share=0.2,
+        times=3,
+        share=0.1,
     ),
     Alone(
         "small-write-beside",
-        "One small field is written without being read, beside one value of that size.",
+        "One small field is written, not read, beside one value of some size.",
         beside(WRITE),
         ABSENT,
-        share=0.2,
+        times=3,
+        share=0.1,
     ),
 ]
