@@ -23,7 +23,7 @@ bench: $(VENV)/ready-bench
 
 bench-pytest: $(VENV)/ready-bench
 	$(BIN)/python -m pytest bench -q --benchmark-only --benchmark-group-by=group \
-	    --benchmark-columns=median,iqr,rounds --benchmark-sort=median $(ARGS)
+	    --benchmark-columns=median,iqr,rounds --benchmark-sort=min $(ARGS)
 
 lint: $(VENV)/ready-test $(VENV)/ready-lint
 	$(BIN)/ruff check .

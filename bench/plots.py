@@ -12,7 +12,6 @@ from matplotlib.figure import Figure
 from scenarios import SIZES, Measured
 
 OURS, OTHER = "#1f77b4", "#b9bfc7"
-MICROSECONDS = 1e6
 
 mpl.rcParams.update(
     {
@@ -43,7 +42,8 @@ def _write(path: Path, measured: Measured) -> Path:
 
 def _bars(axes: Axes, measured: Measured) -> None:
     """Medians with their quartiles, the fastest on top."""
-    quartiles = {name: _quartiles(each) for name, each in measured.seconds.items()}
+    unit, factor = measured.unit
+    quartiles = {n: _quartiles(each, factor) for n, each in measured.seconds.items()}
     names = sorted(quartiles, key=lambda name: quartiles[name][1])
     lows, medians, highs = zip(*(quartiles[name] for name in names), strict=True)
     spread = [
@@ -53,24 +53,24 @@ def _bars(axes: Axes, measured: Measured) -> None:
     colours = [OURS if name.startswith("ours") else OTHER for name in names]
     axes.barh(names, medians, xerr=spread, color=colours, ecolor="#555555")
     axes.invert_yaxis()
-    axes.set_xlabel("µs, median and quartiles")
+    axes.set_xlabel(f"{unit}, median and quartiles")
 
 
 def _lines(axes: Axes, measured: Measured) -> None:
     """A line for everybody: from size to median."""
     sizes = {beside: size for beside, size in SIZES.items() if size}
-    medians = measured.medians
+    medians, (unit, factor) = measured.medians, measured.unit
     for who in measured.participants:
-        places = [medians[f"{who}, {beside}"] * MICROSECONDS for beside in sizes]
+        places = [medians[f"{who}, {beside}"] * factor for beside in sizes]
         width = 2.5 if who == "ours" else 1.2
         axes.loglog(list(sizes.values()), places, "o-", label=who, linewidth=width)
     axes.set_xlabel("bytes of the value beside")
-    axes.set_ylabel("µs, median")
+    axes.set_ylabel(f"{unit}, median")
     axes.legend(frameon=False)
 
 
-def _quartiles(seconds: list[float]) -> tuple[float, float, float]:
+def _quartiles(seconds: list[float], factor: float) -> tuple[float, float, float]:
     if len(seconds) < 2:
-        return (seconds[0] * MICROSECONDS,) * 3
+        return (seconds[0] * factor,) * 3
     low, median, high = statistics.quantiles(seconds, n=4, method="inclusive")
-    return low * MICROSECONDS, median * MICROSECONDS, high * MICROSECONDS
+    return low * factor, median * factor, high * factor

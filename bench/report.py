@@ -68,10 +68,11 @@ def _row(target: Target, results: Mapping[str, Seconds]) -> str:
     return _cells([*place, *figures, verdict])
 
 
-def page(results: Sequence[Measured], plan: Plan, pictures: Mapping[str, str]) -> str:
+def page(results: Sequence[Measured], setting: str, pictures: Mapping[str, str]) -> str:
     """The whole as docs/benchmarks.md.
 
     Args:
+        setting: What `circumstances` said.
         pictures: A path for a scenario's name; there need not be one.
     """
     details: list[str] = []
@@ -83,7 +84,7 @@ def page(results: Sequence[Measured], plan: Plan, pictures: Mapping[str, str]) -
         [
             "# Benchmarks",
             INTRODUCTION,
-            circumstances(plan),
+            setting,
             "## Targets",
             of_targets(results),
             "## All figures",
@@ -105,11 +106,11 @@ def _by_contender(measured: Measured) -> list[str]:
     """Fastest first; in ratio to ours."""
     medians = measured.medians
     ours = next(median for name, median in medians.items() if name.startswith("ours"))
-    unit, factor = ("ms", 1e3) if min(medians.values()) > 0.01 else ("µs", 1e6)
+    unit, factor = measured.unit
     head = ["who", f"median, {unit}", f"p90, {unit}", "ratio to ours"]
     if measured.traffic:
         head += ["round trips", "commands", "bytes in", "bytes out"]
-    rows = [_cells(head), _cells(["---", *["--:"] * (len(head) - 1)])]
+    rows = [_cells(head), f"|---|{'--:|' * (len(head) - 1)}"]
     for name in sorted(medians, key=medians.__getitem__):
         times = medians[name] * factor, _p90(measured.seconds[name]) * factor
         cells = [
@@ -129,7 +130,7 @@ def _by_size(measured: Measured) -> list[str]:
     """A line for everybody, a column for each size."""
     largest = list(SIZES)[-1]
     head = ["median, µs", *SIZES, f"bytes in, {largest}", f"bytes out, {largest}"]
-    rows = [_cells(head), _cells(["---", *["--:"] * (len(head) - 1)])]
+    rows = [_cells(head), f"|---|{'--:|' * (len(head) - 1)}"]
     for who in measured.participants:
         medians = [measured.medians[f"{who}, {size}"] for size in SIZES]
         seen = measured.traffic[f"{who}, {largest}"]
@@ -149,12 +150,14 @@ def _p90(seconds: list[float]) -> float:
 
 
 def circumstances(plan: Plan) -> str:
-    """Machine, versions, date."""
+    """Machine, versions, date. To be asked before the measuring: it tells the load."""
+    load = f"load average before {os.getloadavg()[0]:.1f}"
     today = datetime.datetime.now(datetime.UTC)
-    pinned = "client and server on one core" if plan.core is not None else "not pinned"
+    one_core = "client and server on one core, but where many wait"
+    pinned = one_core if plan.core is not None else "not pinned"
     lines = [
         f"{today:%Y-%m-%d}, {plan.rounds} rounds ({plan.crowd_rounds} where many wait)",
-        f"{_processor()}, {os.cpu_count()} cores, {pinned}; "
+        f"{_processor()}, {os.cpu_count()} cores, {load}, {pinned}; "
         f"{platform.system()} {platform.release()}",
         f"Python {platform.python_version()}, {server_version()} on loopback",
         ", ".join([*_versions(PACKAGES), *_peers()]),

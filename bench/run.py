@@ -36,13 +36,15 @@ def main() -> None:
     if options.list or not chosen:
         print("\n".join(each.name for each in SCENARIOS))
         return
-    results = _measure(chosen, _plan(options))
+    plan = _plan(options)
+    setting = report.circumstances(plan)
+    results = _measure(chosen, plan)
     for each in results:
         print(report.of_scenario(each), "\n")
     print(report.of_targets(results, not options.only), "\n")
-    print(report.circumstances(_plan(options)))
+    print(setting)
     if folder := _folder(options):
-        _write(folder, results, _plan(options))
+        _write(folder, results, setting)
 
 
 def _measure(chosen: list[Scenario], plan: Plan) -> list[Measured]:
@@ -54,8 +56,8 @@ def _measure(chosen: list[Scenario], plan: Plan) -> list[Measured]:
     return results
 
 
-def _write(folder: Path, results: list[Measured], plan: Plan) -> None:
-    page = report.page(results, plan, _pictures(folder, results))
+def _write(folder: Path, results: list[Measured], setting: str) -> None:
+    page = report.page(results, setting, _pictures(folder, results))
     (folder / "benchmarks.md").write_text(page, encoding="utf-8")
     print(f"\nwritten: {folder / 'benchmarks.md'}")
 

@@ -51,6 +51,11 @@ class Measured(NamedTuple):
         return {name: statistics.median(each) for name, each in self.seconds.items()}
 
     @property
+    def unit(self) -> tuple[str, float]:
+        """What its times read well in, and how many of these a second has."""
+        return ("ms", 1e3) if min(self.medians.values()) > 0.01 else ("µs", 1e6)
+
+    @property
     def is_by_size(self) -> bool:
         """Whether each contender is there once for each of `SIZES`."""
         return self.name.endswith("-beside")
