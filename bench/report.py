@@ -29,7 +29,9 @@ are what the servers counted for one request, all servers together.
 
 Everybody runs with their own defaults. Beaker and pyramid_session_redis write at each
 read, as they prolong the session or note the time; Flask-Session at every request.
-Flask, Pyramid and Django do more than sessions, so they are also shown without."""
+Flask, Pyramid and Django do more than sessions, so they are also shown without. All is
+in caches that the others have just used, as it is in an application. On one core
+Redlock's masters take turns, where on machines of their own they would not."""
 
 PACKAGES = [
     "redis",

@@ -38,10 +38,10 @@ def test_a_figure_is_of_one_request() -> None:
 def test_traffic_is_that_of_one_request(world: World) -> None:
     client = world.client()
     client.ping()
-    seen = traffic([world.client()], client.ping, requests=1, times=10)
+    seen = traffic([world.client()], client.ping, requests=1, times=100)
     assert (seen.trips, seen.commands) == (1, 1)
     assert seen.received == len("*1\r\n$4\r\nPING\r\n")
-    assert round(seen.sent) == len("+PONG\r\n")
+    assert abs(seen.sent - len("+PONG\r\n")) < 1  # an INFO is not always as long
 
 
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="Linux only")

@@ -1,4 +1,7 @@
-"""Beaker's session middleware on ext:redis."""
+"""Beaker's session middleware on ext:redis.
+
+It uses SETEX, for which redis-py 8 asks some microseconds more, as it deprecates it.
+"""
 
 from __future__ import annotations
 
