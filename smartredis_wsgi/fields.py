@@ -220,19 +220,23 @@ class Fields(MutableMapping[str, Any]):
                 self._stored[name] = raw
         self._seen |= changes.sets.keys()
 
-    def merge(self, theirs: Mapping[str, bytes | None]) -> None:
-        """Merge what another has stored since into what is changed here.
+    def merge(self, proposed: Changes, theirs: Mapping[str, bytes | None]) -> None:
+        """Merge what another has stored since into what was proposed here.
+
+        However many others come in between, the same proposal meets the last of them.
 
         Args:
-            theirs: Fields that are changed here, as they are stored now.
+            proposed: The changes that met with the first conflict.
+            theirs: Fields that are changed there, as they are stored now.
         """
         for name, raw in theirs.items():
-            base = self._value(self._stored.get(name))
-            mine = ABSENT if name in self._deleted else self[name]
+            base = self._value(proposed.read_as[name])
+            mine = self._value(proposed.sets.get(name))
             merged = merge(base, self._value(raw), mine, self._is_same)
+            held = self.get(name)
             self._restore(name, raw)
             if merged is not ABSENT:
-                self[name] = pour(merged, mine)
+                self[name] = pour(merged, held)
             elif raw is not None:
                 self._deleted.add(name)
 

@@ -95,6 +95,7 @@ class Life:
     _forced = _forgotten = False
     _moved = False  # by another: it has an id that only that one knows
     _conflicts = _moves = 0
+    _proposed: Changes | None = None  # what a commit was to write before any conflict
     _loaded = NOTHING
     is_new = destroyed = refreshed = over = False
 
@@ -334,6 +335,10 @@ class Life:
             StoreUnavailable: It is not known what was.
         """
         self._resend()
+        self._proposed = None
+        self._commit(last)
+
+    def _commit(self, last: bool) -> None:
         changes = self._due()
         if changes is None:
             return
@@ -424,18 +429,18 @@ class Life:
             self._settle(sent, self._sums(sent.changes, detail))
         elif outcome in _NOWHERE and not self._is_known:
             self._become_new()
-            self.commit(last)
+            self._commit(last)
         elif outcome is Outcome.MOVED and (self._is_known or in_grace):
             if sent.exclusive:  # moved by one who did not ask for the lock
                 raise self._refusal(outcome)
             self._follow(detail[0])
-            self.commit(last)
+            self._commit(last)
         elif outcome is Outcome.CONFLICT:
             self._reconcile(dict(zip(detail[::2], detail[1::2], strict=True)))
-            self.commit(last)
+            self._commit(last)
         elif outcome is Outcome.NUMBER:
             self._explain(detail[0])
-            self.commit(last)
+            self._commit(last)
         elif outcome in _GONE:
             self._become_gone()
             self._drop_changes()
@@ -456,7 +461,8 @@ class Life:
                 f"session {self._handle}: another request changed {names} since it was "
                 f"read; nothing was written"
             )
-        self._fields.merge(theirs)
+        self._proposed = self._proposed or self._fields.changes()
+        self._fields.merge(self._proposed, theirs)
         time.sleep(random.uniform(0, 0.001) * self._conflicts)
 
     def _explain(self, name: str) -> None:

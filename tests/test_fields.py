@@ -442,7 +442,7 @@ def test_a_merge_sends_what_both_made_of_it_compared_to_theirs():
     some["a"]["y"] = 2
     some["b"].append(2)
     theirs = {"a": JSON.encode({"x": 1, "z": 3}), "b": JSON.encode([1, 3])}
-    some.merge(theirs)
+    some.merge(some.changes(), theirs)
     sets = {"a": JSON.encode({"x": 1, "z": 3, "y": 2}), "b": JSON.encode([1, 3, 2])}
     assert some.changes() == Changes(sets, frozenset(), {}, theirs)
     assert dict(some) == {"a": {"x": 1, "z": 3, "y": 2}, "b": [1, 3, 2]}
@@ -450,7 +450,7 @@ def test_a_merge_sends_what_both_made_of_it_compared_to_theirs():
 
 def test_a_merge_leaves_the_other_changes_alone():
     some = changed()
-    some.merge({"a": b"[1,7]"})
+    some.merge(some.changes(), {"a": b"[1,7]"})
     sets = {"a": JSON.encode([1, 7, 2]), "new": b"3"}
     assert some.changes() == Changes(sets, frozenset({"b"}), {"n": 1}, {"a": b"[1,7]"})
 
@@ -458,7 +458,7 @@ def test_a_merge_leaves_the_other_changes_alone():
 def test_a_merge_into_what_they_have_already_is_no_change():
     some = fields(a={"x": 1}, b=1)
     some["a"]["x"], some["b"] = 2, some["b"] + 1
-    some.merge({"a": JSON.encode({"x": 2, "y": 3}), "b": b"2"})
+    some.merge(some.changes(), {"a": JSON.encode({"x": 2, "y": 3}), "b": b"2"})
     assert not some.changes()
     assert dict(some) == {"a": {"x": 2, "y": 3}, "b": 2}
 
@@ -466,7 +466,7 @@ def test_a_merge_into_what_they_have_already_is_no_change():
 def test_an_item_that_both_appended_is_there_twice():
     some = fields(a=[1])
     some["a"].append(2)
-    some.merge({"a": b"[1,2]"})
+    some.merge(some.changes(), {"a": b"[1,2]"})
     assert some["a"] == [1, 2, 2]
 
 
@@ -474,7 +474,7 @@ def test_a_deletion_is_later_than_their_change_and_a_change_than_their_deletion(
     some = fields(a=1, b=[1])
     assert some.pop("a") == 1
     some["b"].append(2)
-    some.merge({"a": b"5", "b": None})
+    some.merge(some.changes(), {"a": b"5", "b": None})
     sets = {"b": JSON.encode([1, 2])}
     bases = {"a": b"5", "b": None}
     assert some.changes() == Changes(sets, frozenset({"a"}), {}, bases)
@@ -484,7 +484,7 @@ def test_a_deletion_is_later_than_their_change_and_a_change_than_their_deletion(
 def test_what_both_deleted_is_no_change():
     some = fields(a=1)
     assert some.pop("a") == 1
-    some.merge({"a": None})
+    some.merge(some.changes(), {"a": None})
     assert not some.changes()
     assert "a" not in some
 
@@ -495,7 +495,7 @@ def test_corrupt_bytes_of_theirs_are_nothing_to_merge_with(mine):
     assert some.pop("a") == {}
     if mine:
         some["a"] = mine
-    some.merge({"a": b"\xff{"})
+    some.merge(some.changes(), {"a": b"\xff{"})
     changes = some.changes()
     assert changes.sets == ({"a": JSON.encode(mine)} if mine else {})
     assert changes.deletions == (set() if mine else {"a"})
@@ -535,20 +535,35 @@ def test_a_merge_keeps_the_objects_that_the_application_holds(
     parts = inside(held)
     if both is None:  # they only changed what is beside it
         both = {**theirs, "x": copy.deepcopy(held["x"])}
-    some.merge({"a": None if theirs is None else JSON.encode(theirs)})
+    some.merge(some.changes(), {"a": None if theirs is None else JSON.encode(theirs)})
     assert some["a"] is held
     assert repr(held) == repr(both)
     assert {*map(id, parts)} <= {*map(id, inside(some["a"]))}
     assert some.changes().sets == {"a": JSON.encode(both)}
 
 
-def test_merging_twice_is_merging_onto_the_first():
+def test_merging_twice_is_merging_the_same_onto_the_second():
     some = fields(a=[1])
     some["a"].append(2)
-    some.merge({"a": b"[1,3]"})
-    some.merge({"a": b"[1,3,4]"})
+    proposed = some.changes()
+    some.merge(proposed, {"a": b"[1,3]"})
+    some.merge(proposed, {"a": b"[1,3,4]"})
     assert some["a"] == [1, 3, 4, 2]
     assert some.changes().read_as == {"a": b"[1,3,4]"}
+
+
+def test_what_was_merged_once_and_deleted_since_does_not_come_back():
+    some = fields(a={"kept": 0})
+    held = some["a"]
+    held["mine"] = 1
+    proposed = some.changes()
+    some.merge(proposed, {"a": b'{"kept":0,"theirs":1}'})
+    assert held == {"kept": 0, "mine": 1, "theirs": 1}
+    some.merge(proposed, {"a": None})
+    assert some["a"] is held
+    assert held == {"kept": 0, "mine": 1}
+    some.merge(proposed, {"a": b'{"other":1}'})
+    assert held == {"mine": 1, "other": 1}
 
 
 def test_the_bytes_that_it_was_given_are_not_changed():

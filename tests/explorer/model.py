@@ -183,7 +183,12 @@ class _Request:
         mine = self.body.played_on(self.seen, self.name)
         pairs = zip(redone.commits, mine.commits, strict=True)
         seen = {n: v for n, v in self.seen.items() if n not in mine.counted}
-        return [_merged(seen, stored, redo, own) for redo, own in pairs]
+        new = mine.commits[-1].keys() - self.seen.keys() - mine.counted
+        leaves = [n for n in new if not isinstance(stored.get(n, {}), dict | list)]
+        return [
+            _merged(seen, stored, redo, own) | {n: own[n] for n in leaves if n in own}
+            for redo, own in pairs
+        ]
 
     @property
     def news(self) -> list[dict[str, Any]]:
@@ -362,9 +367,12 @@ class _Judgement:
         if request.body.rotates:
             return False
         for at in request.steps:
-            for name in self.steps[at].before.descendants:
-                stored = self.steps[at].before.records[name]
-                if all(wanted == stored for wanted in request.commits_on(stored)):
+            picture = self.steps[at].before
+            for name in {request.response.sent, *picture.descendants}:
+                stored = picture.records.get(name, {})
+                if stored and all(
+                    wanted == stored for wanted in request.commits_on(stored)
+                ):
                     return True
         return False
 
@@ -396,15 +404,22 @@ class _Judgement:
     def _lost_unknown(self, request: _Request) -> Iterator[str]:
         """It was moved away; or gone after the request may have loaded it unseen."""
         moved = any(self._moved_before(request, at) for at in request.steps)
-        alive = [self._is_alive(request, at) for at in request.steps]
-        has_ended = True in alive and False in alive[alive.index(True) :]
+        lives = [self._life(request, at) for at in request.steps]
+        has_ended = any(
+            life and other != life
+            for at, life in enumerate(lives)
+            for other in lives[at:]
+        )
         may_have_loaded = self.case.lock != "none" or self.case.event
         if not moved and not (has_ended and may_have_loaded):
             yield f"{request.name} was told 200, but its changes are nowhere"
 
-    def _is_alive(self, request: _Request, at: int) -> bool:
-        """Before this step, the session lives under the id that was sent."""
-        return request.response.sent in self.steps[at].before.descendants
+    def _life(self, request: _Request, at: int) -> str:
+        """Which session lives under the id that was sent, before this step."""
+        fields = self.steps[at].before.records.get(request.response.sent)
+        if fields is None:
+            return ""
+        return "the original" if "seed" in fields else "another"
 
     def _is_gone(self, request: _Request, at: int) -> bool:
         """Before this step, the session lives no more; or could not be found."""
