@@ -10,7 +10,7 @@ import pytest
 from explorer.mutants import MUTANTS
 from histories import hunt, run
 from histories.checker import Undecided, check
-from histories.crew import MARKS, Crew, Job, job_list
+from histories.crew import Crew, Job, job_list
 from histories.history import Ended, History, Invoked
 from histories.model import ILLEGAL, MODELS, UNKNOWN, Model, Operation
 from histories.visitor import (
@@ -87,18 +87,6 @@ def test_every_fault_and_verb_is_somewhere_in_a_run() -> None:
     deeds = {(deed.field, deed.verb) for r in requests for deed in r.deeds}
     assert {field for field, _ in deeds} == MODELS.keys()
     assert {verb for _, verb in deeds} == DEEDS.keys()
-
-
-def test_no_more_is_committed_than_a_record_has_marks_where_commits_are_repeated() -> (
-    None
-):
-    dice = random.Random(0)
-    setting = Setting("ours", "none", 1, retries=True)
-    for _ in range(50):
-        jobs = job_list(setting, "", 5, 10, dice)
-        requests = [request for job in jobs for request in job.requests]
-        writing = [r for r in requests if {d.verb for d in r.deeds} != {"read"}]
-        assert len(writing) <= MARKS
 
 
 # -- what is told --------------------------------------------------------------------

@@ -372,7 +372,10 @@ class SessionBesideDict(RuleBasedStateMachine):
         assert all(self.client.pttl(key) > 0 for key in self.client.keys("*"))
 
 
-def test_a_session_does_what_a_dict_does(redis):
+@pytest.mark.parametrize("comes", ["whole", "field by field"])
+def test_a_session_does_what_a_dict_does(redis, comes, monkeypatch):
+    if comes != "whole":
+        leave_all_fields(monkeypatch)
     run_state_machine_as_test(
         lambda: SessionBesideDict(redis),
         settings=settings(
@@ -1588,6 +1591,177 @@ def test_what_is_forgotten_need_not_be_encodable(redis):
         session["q"] = object()
         assert not session.modified
     assert fields_of(store, session_id) == {"n": 1}
+
+
+# -- large fields ----------------------------------------------------------------------
+
+
+BIG = "x" * 20_000
+
+
+def leave_all_fields(monkeypatch):
+    """From now on each field of each record counts as large."""
+    monkeypatch.setattr("smartredis_wsgi.store._WHOLE", -1)
+    monkeypatch.setattr("smartredis_wsgi.store._LARGE", -1)
+
+
+def bytes_out(client, act):
+    """How many bytes the server sends to others while something is done."""
+    before = client.info("stats")["total_net_output_bytes"]
+    own = client.info("stats")["total_net_output_bytes"] - before
+    act()
+    return client.info("stats")["total_net_output_bytes"] - before - 2 * own
+
+
+def test_a_large_field_is_moved_only_when_it_is_read(redis):
+    store = sessions(redis)
+    session_id = stored(store, small=1, big="x" * 1_000_000, other=[1])
+
+    def small():
+        with store.open(session_id) as session:
+            assert session["small"] == 1
+            assert "big" in session
+            assert set(session) == {"small", "big", "other"}
+            assert len(session) == 3
+            session["other"].append(2)
+
+    def large():
+        with store.open(session_id) as session:
+            assert len(session["big"]) == 1_000_000
+            session["big"] += "y"
+
+    small()
+    assert bytes_out(redis, small) < 5_000
+    assert 1_000_000 < bytes_out(redis, large) < 1_010_000
+    with store.open(session_id) as session:
+        assert (session["other"], session["big"][-1]) == ([1, 2, 2], "y")
+
+
+def test_a_large_field_costs_one_round_trip_and_is_kept(counted):
+    store = sessions(counted)
+    session_id = stored(store, small=1, big=BIG, large=BIG)
+    counted.trips.reset()
+    with store.open(session_id) as session:
+        assert session["small"] == 1
+        assert counted.trips.count == 1
+        assert session["big"] == session["big"] == session.get("big") == BIG
+        assert counted.trips.count == 2
+        assert dict(session) == {"small": 1, "big": BIG, "large": BIG}
+        assert counted.trips.count == 3
+    assert counted.trips.count == 3
+
+
+def test_a_small_field_beside_large_ones_is_not_left(counted):
+    store = sessions(counted)
+    session_id = stored(store, **{f"f{n}": "x" * 4_000 for n in range(10)}, big=BIG)
+    counted.trips.reset()
+    with store.open(session_id) as session:
+        assert all(len(session[f"f{n}"]) == 4_000 for n in range(10))
+    assert counted.trips.count == 1
+
+
+def test_a_session_that_is_not_large_comes_whole(counted):
+    store = sessions(counted)
+    session_id = stored(store, big="x" * 16_000)
+    counted.trips.reset()
+    assert fields_of(store, session_id) == {"big": "x" * 16_000}
+    assert counted.trips.count == 1
+
+
+@pytest.mark.parametrize("left", [True, False], ids=["all left", "large"])
+def test_a_large_field_is_written_deleted_and_merged_as_others_are(
+    redis, monkeypatch, left
+):
+    if left:
+        leave_all_fields(monkeypatch)
+    store = sessions(redis)
+    session_id = stored(store, a=[BIG], b=BIG, c=BIG, d=BIG, e={"k": BIG}, n=1)
+    with store.open(session_id) as session:
+        session["a"].append(1)  # merged
+        assert "b" in session
+        session["b"] = "new"
+        del session["c"]
+        assert session.pop("d") == BIG
+        session["e"]["mine"] = 1
+        session.incr("n")
+        with store.open(session_id) as other:
+            other["a"].append(2)
+            other["e"]["theirs"] = 2
+            other["b"] = "lost"
+            other.incr("n")
+    expected = {"a": [BIG, 2, 1], "b": "new", "n": 3}
+    expected["e"] = {"k": BIG, "theirs": 2, "mine": 1}
+    assert fields_of(store, session_id) == expected
+
+
+def test_a_large_field_is_no_more_where_the_session_is_gone(redis):
+    store = sessions(redis)
+    session_id = stored(store, small=1, big=BIG)
+    with store.open(session_id) as session:
+        assert session["small"] == 1
+        store.destroy(session_id)
+        with pytest.raises(KeyError):
+            session["big"]
+        assert dict(session) == {}
+    assert fields_of(store, session_id) == {}
+
+
+def test_a_large_field_is_no_more_where_another_has_deleted_it(redis):
+    store = sessions(redis)
+    session_id = stored(store, small=1, big=BIG)
+    with store.open(session_id) as session:
+        assert "big" in session
+        with store.open(session_id) as other:
+            del other["big"]
+        assert session.get("big", "none") == "none"
+        assert dict(session) == {"small": 1}
+
+
+def test_a_large_field_is_followed_where_the_session_was_rotated(redis):
+    store = sessions(redis)
+    session_id = stored(store, small=1, big=BIG)
+    with store.open(session_id) as session:
+        assert session["small"] == 1
+        with store.open(session_id) as other:
+            other.regenerate_id()
+        assert session["big"] == BIG
+        session["late"] = 1
+    assert fields_of(store, other.id) == {"small": 1, "big": BIG, "late": 1}
+
+
+def test_a_large_text_is_not_counted(redis):
+    store = sessions(redis)
+    session_id = stored(store, small=1, big=BIG)
+    for looks in (True, False):
+        with pytest.raises(EncodeError, match="'big'"), store.open(session_id) as one:
+            if looks:
+                assert one["small"] == 1
+            one.incr("big")
+    assert fields_of(store, session_id) == {"small": 1, "big": BIG}
+
+
+def test_a_large_list_that_is_held_is_fresh_in_a_lock_block(redis):
+    store = sessions(redis, lock="single", lock_scope="manual")
+    session_id = stored(store, items=[BIG], small=1)
+    with store.open(session_id) as session:
+        items = session["items"]
+        with store.open(session_id) as other:
+            other["items"].append(1)
+        with session.lock():
+            assert session["items"] is items
+            items.append(2)
+        items.append(3)
+    assert fields_of(store, session_id)["items"] == [BIG, 1, 2, 3]
+
+
+def test_a_corrupt_large_field_makes_the_session_count_as_empty(redis):
+    store = sessions(redis)
+    session_id = stored(store, small=1, big=BIG)
+    redis.hset(key_of(redis), "big", b"\xff" * 20_000)
+    with store.open(session_id) as session:
+        assert session["small"] == 1
+        assert session.get("big") is None
+        assert dict(session) == {}
 
 
 # -- commits without an answer -------------------------------------------------------

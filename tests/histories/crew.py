@@ -28,8 +28,6 @@ from .visitor import (
 )
 
 KEYS = "abcd"
-MARKS = 16
-"""So many commits later one that is sent again is recognised, see the README."""
 
 
 class Job(NamedTuple):
@@ -144,30 +142,27 @@ def job_list(
     """A round's requests by chance: for each process so many, some with a fault.
 
     One process dies at its last request but one, and makes no more; under a lock
-    another one may sleep until its lock is over. Where the client sends again what got
-    no reply, there are no more commits in a round than a record has marks.
+    another one may sleep until its lock is over.
     """
-    writes = (MARKS - 1) // size if setting.retries else length
     jobs = []
     for number in range(size):
         requests = [
-            _request(setting, f"{number}.{turn}", turn < writes, dice)
-            for turn in range(length)
+            _request(setting, f"{number}.{turn}", dice) for turn in range(length)
         ]
         if number == 0:
-            requests[-2] = _request(setting, "0.last", True, dice, dice.choice(DEATHS))
+            requests[-2] = _request(setting, "0.last", dice, dice.choice(DEATHS))
         if number == 1 and setting.lock != "none" and dice.random() < 0.5:
-            requests[0] = _request(setting, "1.first", True, dice, OVERSLEEP)
+            requests[0] = _request(setting, "1.first", dice, OVERSLEEP)
         jobs.append(Job(setting, cookie, tuple(requests)))
     return jobs
 
 
 def _request(
-    setting: Setting, mark: str, writes: bool, dice: random.Random, fault: str = ""
+    setting: Setting, mark: str, dice: random.Random, fault: str = ""
 ) -> Request:
     fields = dice.sample(list(_VERBS), dice.choice((1, 1, 2, 3)))
-    deeds = [_deed(setting, field, mark, writes, dice) for field in fields]
-    if not fault and writes and dice.random() < 0.1:
+    deeds = [_deed(setting, field, mark, dice) for field in fields]
+    if not fault and dice.random() < 0.1:
         fault = dice.choice(LOSSES)
     return Request(tuple(deeds), fault)
 
@@ -181,10 +176,8 @@ _VERBS = {
 }
 
 
-def _deed(
-    setting: Setting, field: str, mark: str, writes: bool, dice: random.Random
-) -> Deed:
-    verb = dice.choice(_VERBS[field]) if writes else "read"
+def _deed(setting: Setting, field: str, mark: str, dice: random.Random) -> Deed:
+    verb = dice.choice(_VERBS[field])
     if verb == "bump" and setting.lock == "none":
         verb = "add"
     key = dice.choice(KEYS)
