@@ -9,8 +9,8 @@ A key holds a hash (alive), a string (a tombstone) or nothing::
 
 Beside the session's fields the hash holds what the scripts need, in one field that no
 session can have, as its name is not UTF-8: incarnation, version, created (ms), size
-(bytes of names and values), ttl (ms, from `set_ttl`) and marks of the commits of the
-last minute, by which a commit that is sent again is recognised.
+(bytes of names and values), ttl (ms, from `set_ttl`) and the nonces of the commits of
+the last minute or two, by which a commit that is sent again is recognised.
 
 The large fields of a large record stay where they are until they are asked for.
 

@@ -24,7 +24,7 @@ from .transport import Command, Word, is_refusal, is_timeout, transport_for
 
 T = TypeVar("T")
 
-_NONCE_BYTES = 9
+_NONCE_BYTES = 6  # 8 characters; record.lua counts them
 # Redis 6.2 puts a script's error into a sentence: the code may stand anywhere.
 _CODE = re.compile(
     r"\b(OOM|READONLY|LOADING|MISCONF|CLUSTERDOWN|MASTERDOWN|NOREPLICAS|NOPERM|NOAUTH|"

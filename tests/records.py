@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 META = b"\xff"
-PARTS = ["incarnation", "version", "created", "size", "ttl", "marks"]
+PARTS = "incarnation version created size ttl since fresh nonces".split()
 
 
 def meta_of(client: Any, key: bytes | str) -> dict[str, bytes]:
     """What the scripts keep beside the fields, by name."""
-    parts = client.hget(key, META).split(b" ", len(PARTS) - 1)
+    parts = client.hget(key, META).split(b" ")
     return dict(zip(PARTS, parts, strict=True))
 
 

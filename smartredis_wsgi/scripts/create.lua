@@ -9,14 +9,15 @@
 local record, nonce, incarnation = KEYS[1], ARGV[#ARGV], ARGV[1]
 local kind, meta = look_at(record)
 if kind == 'alive' and meta.incarnation == incarnation
-  and later_than(nonce, meta.marks) then
+  and later_than(nonce, meta.nonces) then
   return {nonce, 'stored', 1, incarnation, string.format('%.0f', meta.created)}
 end
 if kind ~= 'absent' then return {nonce, 'gone', 0, ''} end
 
 local created, own = now_ms(), tonumber(ARGV[3])
 redis.call('HSET', record, META, packed({incarnation = incarnation, version = 1,
-  created = created, size = tonumber(ARGV[5]), ttl = own, marks = marked(nonce, '')}))
+  created = created, size = tonumber(ARGV[5]), ttl = own, since = math.floor(created / 1000),
+  fresh = 0, nonces = ''}, nonce))
 in_parts(ARGV, 6, #ARGV - 1, function(...) redis.call('HSET', record, ...) end)
 redis.call('PEXPIRE', record, left_for(own or tonumber(ARGV[2]), created, tonumber(ARGV[4])))
 return {nonce, 'stored', 1, incarnation, string.format('%.0f', created)}

@@ -1,12 +1,13 @@
 -- What every script of the store begins with: what lies at a key, and how long it may.
 -- Returns nothing: these are functions.
 
--- The field that holds what is no field: "incarnation version created size ttl marks",
--- by spaces; created and ttl in ms, ttl "-" where the session has none of its own. The
--- marks are of the commits of the last minute, at most 256, newest first: a commit's time
--- in seconds, as 8 hex digits, and its nonce. By them a commit that is sent again is
--- known. No field's name is this byte: it is not UTF-8.
+-- The field that holds what is no field: "incarnation version created size ttl since fresh
+-- nonces", by spaces. Created and ttl in ms, ttl "-" where the session has none of its own.
+-- The nonces are those of late commits, newest first; the fresh are so many of them, since
+-- that second. By them a commit that is sent again is known, for a minute and through 127
+-- others at least. No field's name is this byte: it is not UTF-8.
 local META = '\255'
+local NONCE_SIZE, MOST_NONCES, MINUTE = 8, 128, 60
 
 local function count(text)
   return text and #text < 16 and string.find(text, '^%d+$') and tonumber(text)
@@ -18,13 +19,17 @@ end
 local function look_at(key)
   local meta = redis.pcall('HGET', key, META)
   if type(meta) == 'string' then
-    local incarnation, version, created, size, ttl, marks =
-      string.match(meta, '^(%S+) (%S+) (%S+) (%S+) (%S+) (.+)$')
+    local incarnation, version, created, size, ttl, since, fresh, at =
+      string.match(meta, '^(%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) ()%S')
     local own = count(ttl)
     version, created, size = count(version), count(created), count(size)
-    if not (version and created and size and (own or ttl == '-')) then return 'foreign' end
+    since, fresh = count(since), count(fresh)
+    if not (version and created and size and since and fresh and (own or ttl == '-')) then
+      return 'foreign'
+    end
     return 'alive', {incarnation = incarnation, version = version, created = created,
-      size = size, ttl = own or nil, marks = marks}
+      size = size, ttl = own or nil, since = since, fresh = fresh,
+      nonces = string.sub(meta, at)}
   end
   local held = redis.call('TYPE', key).ok
   if held == 'none' then return 'absent' end
@@ -36,35 +41,31 @@ local function look_at(key)
   return 'moved', {key = to, till = tonumber(till)}
 end
 
-local function packed(meta)
-  return string.format('%s %.0f %.0f %.0f %s %s', meta.incarnation, meta.version,
-    meta.created, meta.size, meta.ttl and string.format('%.0f', meta.ttl) or '-',
-    meta.marks)
-end
-
 local function now_ms()
   local time = redis.call('TIME')
   return time[1] * 1000 + math.floor(time[2] / 1000)
 end
 
--- Returns the marks, with another before them, without those that are too old or too many.
-local function marked(nonce, marks)
-  local now, size = math.floor(now_ms() / 1000), 8 + #nonce
-  local made = string.format('%08x', now) .. nonce
-  local newest, oldest = 1, #marks - size + 1
-  while oldest >= newest
-    and (tonumber(string.sub(marks, oldest, oldest + 7), 16) < now - 60
-      or oldest > 255 * (size + 1)) do
-    oldest = oldest - size - 1
+-- Returns what META is to hold after a commit of that nonce.
+local function packed(meta, nonce)
+  local now = math.floor(now_ms() / 1000)
+  if now - meta.since > MINUTE or meta.fresh >= MOST_NONCES then
+    if now - meta.since > 2 * MINUTE then meta.fresh = 0 end
+    meta.nonces = string.sub(meta.nonces, 1, meta.fresh * NONCE_SIZE)
+    meta.since, meta.fresh = now, 0
   end
-  if oldest < newest then return made end
-  return made .. ' ' .. string.sub(marks, 1, oldest + size - 1)
+  return string.format('%s %.0f %.0f %.0f %s %.0f %.0f %s%s', meta.incarnation,
+    meta.version, meta.created, meta.size, meta.ttl and string.format('%.0f', meta.ttl) or '-',
+    meta.since, meta.fresh + 1, nonce, meta.nonces)
 end
 
 -- Returns how many commits came after the one of this nonce; nil if it is not known.
-local function later_than(nonce, marks)
-  local at = string.find(marks, nonce, 1, true)
-  return at and math.floor((at - 1) / (9 + #nonce))
+local function later_than(nonce, nonces)
+  local at = string.find(nonces, nonce, 1, true)
+  while at and (at - 1) % NONCE_SIZE ~= 0 do
+    at = string.find(nonces, nonce, at + 1, true)
+  end
+  return at and (at - 1) / NONCE_SIZE
 end
 
 -- Returns for how many ms a record may still lie: its ttl, within its max_lifetime.

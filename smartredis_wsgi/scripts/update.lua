@@ -20,7 +20,7 @@
 --   held     another holds the lock
 --   large    would exceed max_size
 --   number   and the field follows: what it holds, or what is added, can't be counted
--- Nothing is written unless stored. Run twice, it finds its nonce among the marks and
+-- Nothing is written unless stored. Run twice, it finds its nonce in META and
 -- reports what the first run did.
 local record, target, lock, nonce = KEYS[1], KEYS[2], KEYS[3], ARGV[#ARGV]
 local dels_at = 13 + 3 * ARGV[10]
@@ -46,7 +46,7 @@ for _ = 1, 16 do
   its_kind, its_meta = look_at(there)
 end
 if its_kind == 'alive' then
-  local later = later_than(nonce, its_meta.marks)
+  local later = later_than(nonce, its_meta.nonces)
   if later then return stored(there, its_meta, its_meta.version - later) end
 end
 
@@ -151,8 +151,7 @@ for i, sum in pairs(sums) do
   end
 end
 meta.version, meta.size, meta.ttl = meta.version + 1, size, own
-meta.marks = marked(nonce, meta.marks)
-sets[2] = packed(meta)
+sets[2] = packed(meta, nonce)
 in_parts(sets, 1, #sets, function(...) redis.call('HSET', record, ...) end)
 in_parts(deletions, 1, #deletions, function(...) redis.call('HDEL', record, ...) end)
 if target ~= record then
