@@ -421,9 +421,8 @@ class Life:
         outcome, version, incarnation, detail = sent.call.result
         in_grace = bool(version)
         if outcome is Outcome.STORED:
-            self._loaded = self._loaded._replace(
-                prolonged=False, version=version, incarnation=incarnation
-            )
+            created = self._loaded.created
+            self._loaded = Loaded(Kind.ALIVE, False, incarnation, version, created)
             if sent.next_id:
                 self._rename(sent.next_id)
             self._settle(sent, self._sums(sent.changes, detail))

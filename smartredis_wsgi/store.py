@@ -64,6 +64,10 @@ class Outcome(Enum):
     NUMBER = "number"
 
 
+_KINDS = {kind.value.encode(): kind for kind in Kind}
+_OUTCOMES = {outcome.value.encode(): outcome for outcome in Outcome}
+
+
 class Loaded(NamedTuple):
     """A record as it was read. Unless ALIVE, the rest is empty.
 
@@ -129,6 +133,7 @@ class Records:
         self._grace_ms = round(config.rotate_grace * 1000)
         touch_ms = round(config.touch_every * 1000)
         self._load_limits = self._ttl_ms, touch_ms, self._max_lifetime_ms
+        self._sizes = _WHOLE, _LARGE
 
     def key(self, name: str) -> str:
         return f"{self._config.prefix}{name}"
@@ -141,8 +146,8 @@ class Records:
         Args:
             asked: Fields that are to come also if they are large.
         """
-        limits: tuple[Word, ...] = (*self._load_limits, _WHOLE, _LARGE)
         names = [field.encode() for field in asked]
+        arguments: list[Word] = [*self._load_limits, *self._sizes, *names]
         prolonged = False
 
         def read(answer: list[Any]) -> Loaded:  # once for each turn of a waiter
@@ -151,7 +156,7 @@ class Records:
             prolonged |= loaded.prolonged
             return loaded._replace(prolonged=prolonged) if prolonged else loaded
 
-        return Call(_LOAD, [self.key(name)], [*limits, *names], read)
+        return Call(_LOAD, [self.key(name)], arguments, read)
 
     def fetch(self, name: str, field: str) -> Call[Loaded]:
         """Read one field of a record, in the same way."""
@@ -196,7 +201,9 @@ class Records:
             for name, value in changes.sets.items()
         ]
         deletions = [(n.encode(), self._base(n, bases)) for n in changes.deletions]
-        additions = _pairs({f: repr(n).encode() for f, n in changes.additions.items()})
+        additions = [
+            w for f, n in changes.additions.items() for w in (f.encode(), repr(n))
+        ]
         return Call(
             _UPDATE,
             [key, self.key(new_name) if new_name else key, basis.lock or key],
@@ -240,13 +247,13 @@ class Records:
     def _loaded(self, answer: list[Any]) -> Loaded:
         kind, flag, *rest = answer
         if kind == b"alive":
-            return _alive(bool(flag), *rest)
+            return _alive(flag == 1, *rest)
         to = self._name(rest[0]) if rest else ""
-        return Loaded(_kind(kind), moved_to=to, in_grace=bool(flag))
+        return Loaded(_KINDS[kind], moved_to=to, in_grace=bool(flag))
 
     def _committed(self, answer: list[Any]) -> Committed:
         word, version, incarnation, *detail = answer
-        outcome = Outcome(word.decode())
+        outcome = _OUTCOMES[word]
         if outcome is Outcome.MOVED:
             detail = [self._name(detail[0])]
         if outcome in (Outcome.CONFLICT, Outcome.NUMBER):
@@ -255,7 +262,7 @@ class Records:
 
     def _destroyed(self, answer: list[Any]) -> Destroyed:
         kind, key = answer
-        return Destroyed(_kind(kind), self._name(key))
+        return Destroyed(_KINDS[kind], self._name(key))
 
 
 def size_of(fields: Mapping[str, bytes]) -> int:
@@ -269,10 +276,6 @@ def _ms(seconds: float) -> int:
 
 def _pairs(fields: Mapping[str, bytes]) -> list[bytes]:
     return [part for name, raw in fields.items() for part in (name.encode(), raw)]
-
-
-def _kind(word: bytes) -> Kind:
-    return Kind(word.decode())
 
 
 def _alive(prolonged: bool, flat: list[bytes], left: list[bytes]) -> Loaded:

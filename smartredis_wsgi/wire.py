@@ -118,14 +118,17 @@ class Wire:
         Raises:
             StoreUnavailable: No answer, an error, or an answer that is not ours.
         """
-        commands = [c.by_digest() if self._knows(c) else c.by_source() for c in calls]
-        replies = self._exchange(commands)
-        if any(map(_is_forgotten, replies)):
-            replies = self._exchange([call.by_source() for call in calls])
-        for reply in replies:
-            if isinstance(reply, Exception):
-                raise _unavailable(reply)
-        self._known.update([call.script.digest for call in calls])
+        known = self._known
+        replies = self._exchange(
+            [
+                c.by_digest() if c.script.digest in known else c.by_source()
+                for c in calls
+            ]
+        )
+        if any(map(_is_error, replies)):
+            replies = self._once_more(calls, replies)
+        for call in calls:
+            known.add(call.script.digest)
         self._deliver(calls, replies)
 
     def wait(self, key: str, seconds: float) -> None:
@@ -145,8 +148,14 @@ class Wire:
         """Close connections that are idle; they are made again at need."""
         self._transport.drop()
 
-    def _knows(self, call: Call[Any]) -> bool:
-        return call.script.digest in self._known
+    def _once_more(self, calls: Sequence[Call[Any]], replies: list[Any]) -> list[Any]:
+        """Replies to the scripts' sources, where the server has forgotten a script."""
+        if any(type(reply).__name__ == "NoScriptError" for reply in replies):
+            replies = self._exchange([call.by_source() for call in calls])
+        for reply in replies:
+            if isinstance(reply, Exception):
+                raise _unavailable(reply)
+        return replies
 
     def _exchange(self, commands: list[Command]) -> list[Any]:
         try:
@@ -158,15 +167,15 @@ class Wire:
         try:
             for call, reply in zip(calls, replies, strict=True):
                 call.answered(reply)
-        except (ValueError, TypeError, IndexError):
+        except (ValueError, TypeError, LookupError):
             self._transport.drop()
             raise StoreUnavailable(
                 "Redis gave the answer to another question; the connection is closed"
             ) from None
 
 
-def _is_forgotten(reply: object) -> bool:
-    return isinstance(reply, Exception) and type(reply).__name__ == "NoScriptError"
+def _is_error(reply: object) -> bool:
+    return isinstance(reply, Exception)
 
 
 def _unavailable(error: Exception) -> StoreUnavailable:

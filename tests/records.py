@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 META = b"\xff"
-PARTS = "incarnation version created size ttl since fresh nonces".split()
+PARTS = ["incarnation", "version", "created", "size", "ttl", "since", "fresh", "nonces"]
 
 
 def meta_of(client: Any, key: bytes | str) -> dict[str, bytes]:

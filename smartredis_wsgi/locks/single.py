@@ -118,7 +118,7 @@ class SingleNodeLock:
                 return call.result
             if not left:
                 raise LockTimeout(f"the lock was taken for {self._wait:g} s; lock_wait")
-            pause = self._retry_time * random.uniform(0.5, 1)
+            pause = self._retry_time * random.uniform(0.8, 1)
             self.wire.wait(protocol.signal_key(lease.name), min(left, pause))
 
     def _attempt(
