@@ -550,6 +550,52 @@ def test_the_list_of_waiters_expires_and_outlives_nobody_on_it(
         assert not redis.exists(key)
 
 
+def test_who_comes_later_waits_behind_those_who_wait(
+    server: Server, redis: redis_py.Redis
+) -> None:
+    with server.client(socket_timeout=120) as client, ThreadPoolExecutor() as pool:
+        lock = SingleNodeLock(client, **LONG)
+        SingleNodeLock(redis).acquire(NAME)
+        first = pool.submit(lock.acquire, NAME)
+        _await_blocked(client)
+        redis.delete(LOCK)  # free, but who was first does not know it yet
+        second = pool.submit(lock.acquire, NAME)
+        _await_blocked(client, 2)
+        assert not redis.exists(LOCK)
+        redis.rpush(SIGNAL, "1")
+        lease = first.result(SOON)
+        assert redis.get(LOCK) == lease.token
+        assert not second.done()
+        lease.release()
+        second.result(SOON).release()
+    assert not redis.exists(f"lock-waiters:{NAME}")
+
+
+def test_who_can_not_wait_takes_what_is_free(
+    server: Server, redis: redis_py.Redis
+) -> None:
+    with server.client(socket_timeout=120) as client, ThreadPoolExecutor() as pool:
+        SingleNodeLock(redis).acquire(NAME)
+        first = pool.submit(SingleNodeLock(client, **LONG).acquire, NAME)
+        _await_blocked(client)
+        redis.delete(LOCK)
+        SingleNodeLock(redis, wait=0).acquire(NAME).release()
+        first.result(SOON).release()
+
+
+def test_those_who_waited_and_died_hold_up_nobody_for_long(
+    server: Server, redis: redis_py.Redis
+) -> None:
+    seconds, _ = redis.time()
+    redis.zadd(f"lock-waiters:{NAME}", {"dead": (seconds + 3600) * 1000})
+    redis.expire(f"lock-waiters:{NAME}", 3600)
+    SingleNodeLock(redis, retry_time=0.05).acquire(NAME).release()
+    redis.zadd(f"lock-waiters:{NAME}", {"late": (seconds - 1) * 1000, "dead": 0})
+    with counting_client(server.url) as counted:
+        SingleNodeLock(counted, **LONG).acquire(NAME).release()
+        assert "BLPOP" not in counted.trips.names
+
+
 def test_a_waiter_that_fails_does_not_count_as_waiting_for_long(
     server: Server, redis: redis_py.Redis
 ) -> None:

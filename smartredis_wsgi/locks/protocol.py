@@ -25,7 +25,10 @@ def signal_key(name: str) -> str:
 
 
 def waiters_key(name: str) -> str:
-    """Ours alone: a sorted set of those who wait, scored by when they give up."""
+    """Ours alone: a sorted set of those who wait; others wait behind them.
+
+    They are scored by the ms at which they no longer count, unless they come back.
+    """
     return f"lock-waiters:{name}"
 
 

@@ -1,8 +1,9 @@
 """A lock on one Redis: ``SET key token NX PX ms``, in python-redis-lock's protocol.
 
 A waiter blocks on the lock's signal (BLPOP) and tries again when it comes, or after
-`retry_time` where no signal comes because the holder died. What the holder wants to do
-first and last may travel with the lock: see the riders.
+`retry_time` where no signal comes because the holder died. Redis wakes them in their
+order, and who comes later does not get in before them. What the holder wants to do first
+and last may travel with the lock: see the riders.
 """
 
 import functools

@@ -1,4 +1,6 @@
 -- Take a lock: python-redis-lock's SET NX, in milliseconds, for a session that is there.
+-- Whoever comes while others wait for it waits behind them, also where it is free just now:
+-- the one that was woken is on its way. Only who could not wait does not.
 -- KEYS  1 lock; 2 its waiters; 3 the record that must be a hash, or the lock for no such check
 -- ARGV  1 token; 2 expiry in ms; 3 most waiters, 0 for any number; 4 for how many ms this
 --       one counts as waiting if it does not come back, 0 if it gives up; 5 nonce
@@ -10,22 +12,31 @@ if record ~= lock and redis.call('TYPE', record).ok ~= 'hash' then
   if redis.call('GET', lock) == token then redis.call('DEL', lock) end -- a first run's
   return {nonce, 'nothing'}
 end
-if redis.call('SET', lock, token, 'NX', 'PX', expiry) or redis.call('GET', lock) == token then
-  if most > 0 then redis.call('ZREM', waiters, token) end
+
+local now, others = 0, redis.call('ZCARD', waiters)
+local waits = others > 0 and redis.call('ZSCORE', waiters, token)
+if others > 0 then
+  local time = redis.call('TIME')
+  now = time[1] * 1000 + math.floor(time[2] / 1000)
+  redis.call('ZREMRANGEBYSCORE', waiters, '-inf', now)
+  others = redis.call('ZCARD', waiters)
+end
+local may_take = others == 0 or waits or ARGV[4] == '0'
+if may_take and redis.call('SET', lock, token, 'NX', 'PX', expiry)
+  or redis.call('GET', lock) == token then
+  if waits then redis.call('ZREM', waiters, token) end
   return {nonce, 'held'}
 end
-if most > 0 then
-  local time = redis.call('TIME')
-  local now = time[1] * 1000 + math.floor(time[2] / 1000)
-  redis.call('ZREMRANGEBYSCORE', waiters, '-inf', now)
-  if ARGV[4] == '0' then
-    redis.call('ZREM', waiters, token)
-    return {nonce, 'busy'}
-  end
-  if not redis.call('ZSCORE', waiters, token) and redis.call('ZCARD', waiters) >= most then
-    return {nonce, 'crowded'}
-  end
-  redis.call('ZADD', waiters, now + ARGV[4], token)
-  redis.call('PEXPIRE', waiters, ARGV[4] + 1000)
+
+if ARGV[4] == '0' then
+  redis.call('ZREM', waiters, token)
+  return {nonce, 'busy'}
 end
+if not waits and most > 0 and others >= most then return {nonce, 'crowded'} end
+if now == 0 then
+  local time = redis.call('TIME')
+  now = time[1] * 1000 + math.floor(time[2] / 1000)
+end
+redis.call('ZADD', waiters, now + ARGV[4], token)
+redis.call('PEXPIRE', waiters, ARGV[4] + 1000)
 return {nonce, 'busy'}
