@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+import tracemalloc
 from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
 from typing import Any, NamedTuple
 from wsgiref.util import setup_testing_defaults
 from wsgiref.validate import validator
@@ -13,9 +15,11 @@ import redis as redis_py
 from doubles import CountedRedis, counting_client
 from servers import Monitor, Server
 
+import smartredis_wsgi
 from smartredis_wsgi import Session, SessionMiddleware
 
 Act = Callable[[Session], object]
+UNTOUCHED_BLOCKS = 7
 
 
 class Site:
@@ -415,3 +419,38 @@ def test_a_locked_reader_writes_nothing_but_its_lock(
     about_the_record = [name for name, line in executed(monitor) if '"session:' in line]
     assert set(about_the_record) == READS | {"TYPE"}
     assert "SET" in [name for name, _ in executed(monitor)]
+
+
+# -- what is allocated -----------------------------------------------------------------
+
+
+def blocks_held(act: Act, client: Any) -> int:
+    """How many blocks of memory the package holds once the application has acted."""
+    package = str(Path(smartredis_wsgi.__file__).parent / "*")
+    counts: list[int] = []
+
+    def application(environ: dict[str, Any], start_response: Any) -> list[bytes]:
+        act(environ["smartredis.session"])
+        found = tracemalloc.take_snapshot().filter_traces(
+            [tracemalloc.Filter(True, package)]
+        )
+        counts.append(sum(line.count for line in found.statistics("filename")))
+        start_response("200 OK", [])
+        return []
+
+    app = SessionMiddleware(application, client=client)
+    for _ in range(3):  # the first ones fill what is kept for later ones
+        tracemalloc.start()
+        try:
+            app({"REQUEST_METHOD": "GET"}, lambda *_: None)
+        finally:
+            tracemalloc.stop()
+    return counts[-1]
+
+
+def test_an_untouched_request_allocates_no_more_than_its_objects(
+    client: CountedRedis,
+) -> None:
+    assert blocks_held(nothing, client) <= UNTOUCHED_BLOCKS
+    assert blocks_held(read, client) > UNTOUCHED_BLOCKS
+    assert client.trips.count == 0

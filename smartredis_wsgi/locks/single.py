@@ -2,8 +2,8 @@
 
 A waiter blocks on the lock's signal (BLPOP) and tries again when it comes, or after
 `retry_time` where no signal comes because the holder died. Redis wakes them in their
-order, and who comes later does not get in before them. What the holder wants to do first
-and last may travel with the lock: see the riders.
+order, and who comes later does not get in before them. What the holder wants to do
+first and last may travel with the lock: see the riders.
 """
 
 import functools
