@@ -233,7 +233,9 @@ class Config:
     lock_nodes: tuple[Any, ...] = _option(
         (), _nodes, "Redlock's masters: URLs or clients, an odd number, 3 or more"
     )
-    timeout: float = _option(1.0, seconds, "longest wait for an answer of Redis")
+    timeout: float = _option(
+        1.0, seconds, "all that one request may wait for Redis, lock waits aside"
+    )
     max_size: int = _option(1 << 20, _size, "encoded size of a session, in bytes")
     cookie_name: str = _option(
         None, _NAME, "default __Host-sid; sid where cookie_secure is off"

@@ -1,4 +1,4 @@
-"""The lock, as one request holds it: taken, proven at the commit, released once."""
+"""What one request holds: the lock, taken and released once, and its patience."""
 
 import logging
 import time
@@ -11,7 +11,7 @@ from .locks import Lease
 from .locks.single import SingleNodeLease, SingleNodeLock
 from .locks.strategy import Renewal
 from .store import Basis, Kind, Loaded
-from .wire import Call
+from .wire import Call, Patience
 
 _log = logging.getLogger("smartredis_wsgi")
 
@@ -26,6 +26,7 @@ class Hold:
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
+        self._patience = Patience(engine.config.timeout)
 
     def __bool__(self) -> bool:
         return self._lease is not None
@@ -57,27 +58,34 @@ class Hold:
         self, lock: SingleNodeLock, address: Address, loads: list[Call[Loaded]]
     ) -> None:
         name, record = self._engine.lock_name(address), self._engine.record_key(address)
-        self._lease = self._near = lock.acquire_with(name, *loads, record=record)
+        self._lease = self._near = lock.acquire_with(
+            name, *loads, record=record, patience=self._patience
+        )
 
     def _finds(self, load: Call[Loaded]) -> bool:
-        self._engine.wire.run(load)
+        self.run(load)
         return load.result.kind is Kind.ALIVE
 
     def _take_far(self, address: Address, loads: list[Call[Loaded]]) -> None:
         self._lease = self._engine.lock.acquire(self._engine.lock_name(address))
         try:
-            self._engine.wire.run(*loads)
+            for load in loads:
+                self.run(load)
         except BaseException:
             self.release()  # a lock without its load would pass for a fresh one
             raise
 
-    def run(self, call: Call[Any], last: bool) -> None:
-        """Run a call; after the last one the lease is released."""
+    def run(self, call: Call[Any], last: bool = False) -> None:
+        """Run a call; after the last one the lease is released.
+
+        Raises:
+            StoreUnavailable: No answer, or the request has waited for Redis too long.
+        """
         if last and self._near:
             self._near.release(call)
             self._let_go()
         else:
-            self._engine.wire.run(call)
+            self._engine.wire.run(call, patience=self._patience)
             if last:
                 self.release()
 

@@ -250,7 +250,7 @@ class Life:
         if locked:
             self._hold.take(self._address, self._is_known, call)
         else:
-            self._engine.wire.run(call)
+            self._hold.run(call)
         if self._is_there(call.result):
             self._loaded, self._status = call.result, Status.ALIVE
             self._fields.rebase(call.result.fields, call.result.left)
@@ -259,7 +259,7 @@ class Life:
 
     def _fetch(self, name: str) -> None:
         call = self._engine.records.fetch(self._address.record, name)
-        self._engine.wire.run(call)
+        self._hold.run(call)
         if self._is_there(call.result):
             self._fields.fill(name, call.result.fields.get(name))
         elif self._status is Status.ALIVE:

@@ -14,28 +14,38 @@ import time
 import weakref
 from collections import deque
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from redis import Redis
 from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import ResponseError
+from redis.exceptions import TimeoutError as RedisTimeoutError
 from redis.retry import Retry
 
 Word = bytes | str | int | float
 Command = Sequence[Word]
 
 _IDLE_SECONDS = 60.0  # a connection that nobody needed for so long is closed
+_NEARLY = 0.9  # of the timeout
+_SILENCES = 5  # timeouts, for which a server that was silent is not asked again
+_LISTEN_SECONDS = 0.004  # so long each listens whether it is back
 _NEVER_DECODE = {"NEVER_DECODE": True}  # whatever the client was configured for
 
 
 class Transport(Protocol):
     """A way to one Redis. Threads, greenlets and forks share it."""
 
-    def exchange(self, commands: Sequence[Command]) -> list[Any]:
+    def exchange(
+        self, commands: Sequence[Command], seconds: float = math.inf
+    ) -> list[Any]:
         """Replies in the commands' order; one round trip.
 
         A refusal is a reply. Any other failure is raised as it comes.
+
+        Args:
+            seconds: For how long to wait for them; a client of its own kind waits for
+                as long as it does.
         """
 
     def wait(self, key: str, seconds: float) -> None:
@@ -87,7 +97,13 @@ class _Connections:
 
     A connection is either in the stack or with one exchange, which drops it unless all
     its replies were read: no answer is ever left for somebody else to find.
+
+    A server that gave no answer in time, to anybody, is *silent*: the next ones do not
+    wait for it again, until the late answer comes, or for some time. Then one tries.
     """
+
+    _silent: "_Silence | None" = None
+    _answered = 0.0  # when the last exchange had its replies
 
     def __init__(self, client: Redis, timeout: float) -> None:
         self._kind = client.connection_pool.connection_class
@@ -97,26 +113,31 @@ class _Connections:
         self._pid = os.getpid()
         weakref.finalize(self, _close_all, self._idle)
 
-    def exchange(self, commands: Sequence[Command]) -> list[Any]:
+    def exchange(
+        self, commands: Sequence[Command], seconds: float = math.inf
+    ) -> list[Any]:
         """As the interface; tries once more where a held connection turns out dead."""
+        if self._pid != os.getpid():  # those of before the fork are the parent's
+            self._idle.clear()
+            self._silent, self._pid = None, os.getpid()
+        if self._silent:
+            self._break_silence(self._silent)
         held = self._take()
         if held is not None:
             try:
-                return self._ask(held, commands)
+                return self._ask(held, commands, seconds)
             except RedisConnectionError:
                 self.drop()  # the server has gone: so have the others
-        return self._ask(self._make(), commands)
+        return self._ask(self._make(), commands, seconds)
 
     def wait(self, key: str, seconds: float) -> None:
-        self.exchange([("BLPOP", key, min(seconds, self._timeout / 2))])
+        pause = min(seconds, self._timeout / 2)
+        self.exchange([("BLPOP", key, pause)], self._timeout)
 
     def drop(self) -> None:
         _close_all(self._idle)
 
     def _take(self) -> Any:
-        if self._pid != os.getpid():  # those of before the fork are the parent's
-            self._idle.clear()
-            self._pid = os.getpid()
         try:
             return self._idle.pop()[1]
         except IndexError:
@@ -124,28 +145,84 @@ class _Connections:
 
     def _make(self) -> Any:
         connection = self._kind(**self._options)
-        connection.connect()
+        begun = time.monotonic()
+        try:
+            connection.connect()
+        except RedisTimeoutError:
+            self._fall_silent(None, begun)
+            raise
+        except RedisConnectionError:
+            self._silent = None  # nobody there: that takes no time to find out
+            raise
         return connection
 
-    def _ask(self, connection: Any, commands: Sequence[Command]) -> list[Any]:
+    def _ask(
+        self, connection: Any, commands: Sequence[Command], seconds: float
+    ) -> list[Any]:
+        begun = time.monotonic()
         try:
             packed = [part for c in commands for part in connection.pack_command(*c)]
             connection.send_packed_command([b"".join(packed)], check_health=False)
+            # The socket's own deadline will do, unless there is much less time.
+            if seconds < _NEARLY * self._timeout and not connection.can_read(seconds):
+                raise RedisTimeoutError
             replies = [_reply(connection) for _ in commands]
+        except RedisTimeoutError:
+            self._fall_silent(connection, begun)
+            raise
         except BaseException:
             connection.disconnect()
             raise
-        now = time.monotonic()
-        self._idle.append((now, connection))
-        if self._is_oldest_idle(now):
+        self._silent, self._answered = None, time.monotonic()
+        self._idle.append((self._answered, connection))
+        if self._is_oldest_idle(self._answered):
             _close_oldest(self._idle)
         return replies
+
+    def _fall_silent(self, connection: Any, begun: float) -> None:
+        until = time.monotonic() + _SILENCES * self._timeout
+        if self._answered < begun:
+            self._silent = _Silence(connection, until)
+        elif connection:
+            connection.disconnect()
+
+    def _break_silence(self, silence: "_Silence") -> None:
+        """Go on, if the late answer has come or it is time to try again.
+
+        Raises:
+            TimeoutError: It is not.
+        """
+        now = time.monotonic()
+        if now < silence.until and not silence.has_ended():
+            raise RedisTimeoutError
+        if silence.connection:
+            silence.connection.disconnect()
+        self._silent = _Silence(None, now + self._timeout)  # for others, meanwhile
 
     def _is_oldest_idle(self, now: float) -> bool:
         try:
             return self._idle[0][0] < now - _IDLE_SECONDS
         except IndexError:  # another thread has taken it
             return False
+
+
+class _Silence(NamedTuple):
+    """No answer came on the connection, and nobody is to wait again until then."""
+
+    connection: Any
+    until: float
+
+    def has_ended(self) -> bool:
+        try:
+            return self._hears()
+        except Exception:  # it was closed, by the server or by another thread
+            return True
+
+    def _hears(self) -> bool:
+        connection = self.connection
+        if connection is None or not connection.is_connected:
+            return False
+        return bool(connection.can_read(_LISTEN_SECONDS))
 
 
 def _options(client: Redis, timeout: float) -> dict[str, Any]:
@@ -179,7 +256,9 @@ def _close_oldest(connections: deque[tuple[float, Any]]) -> None:
 
 def _reply(connection: Any) -> Any:
     try:
-        return connection.read_response(disable_decoding=True)
+        return connection.read_response(
+            disable_decoding=True, disconnect_on_error=False
+        )
     except ResponseError as refusal:
         return refusal
 
@@ -190,7 +269,11 @@ class _AnyClient:
     def __init__(self, client: Any) -> None:
         self._client = client
 
-    def exchange(self, commands: Sequence[Command]) -> list[Any]:
+    def exchange(
+        self,
+        commands: Sequence[Command],
+        seconds: float = math.inf,  # noqa: ARG002
+    ) -> list[Any]:
         if len(commands) == 1:
             return [self._execute(commands[0])]
         pipe = self._client.pipeline(transaction=False)

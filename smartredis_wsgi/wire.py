@@ -14,6 +14,7 @@ import binascii
 import hashlib
 import os
 import re
+import time
 from collections.abc import Callable, Sequence
 from importlib import resources
 from typing import Any, Generic, NamedTuple, TypeVar
@@ -24,6 +25,7 @@ from .transport import Command, Word, is_refusal, is_timeout, transport_for
 
 T = TypeVar("T")
 
+_AT_ONCE = 0.05  # of the timeout
 _NONCE_BYTES = 6  # 8 characters; record.lua counts them
 # Redis 6.2 puts a script's error into a sentence: the code may stand anywhere.
 _CODE = re.compile(
@@ -92,6 +94,18 @@ class Call(Generic[T]):
         self.result: T = self._read(parts)
 
 
+class Patience:
+    """For how many seconds one request may still wait for Redis."""
+
+    def __init__(self, seconds: float) -> None:
+        self._all = self.left = seconds
+
+    def spend(self, seconds: float) -> None:
+        """Answers that come at once cost nothing, however many there are."""
+        if seconds > _AT_ONCE * self._all:
+            self.left -= seconds
+
+
 class Wire:
     """One Redis, whatever client leads to it. Threads may share it."""
 
@@ -99,7 +113,7 @@ class Wire:
         """Check the address: a URL or a redis-py client. Costs no round trip.
 
         Args:
-            timeout: The longest wait for an answer, in seconds, for clients made here.
+            timeout: The longest wait for an answer, in seconds.
 
         Raises:
             ConfigError: The address cannot serve.
@@ -107,26 +121,28 @@ class Wire:
         self.address = address
         client = client_for(address, timeout)
         self.digests = "fakeredis" not in type(client).__module__  # redis.sha1hex
+        self._timeout = timeout
         self._transport = transport_for(client, timeout)
         self._known: set[str] = set()
 
-    def run(self, *calls: Call[Any]) -> None:
+    def run(self, *calls: Call[Any], patience: Patience | None = None) -> None:
         """Run the calls in their order; each holds its result then. One round trip.
 
         A server that lost the scripts costs one more.
 
+        Args:
+            patience: What the request has left; by itself it may wait for `timeout`.
+
         Raises:
             StoreUnavailable: No answer, an error, or an answer that is not ours.
         """
-        known = self._known
-        replies = self._exchange(
-            [
-                c.by_digest() if c.script.digest in known else c.by_source()
-                for c in calls
-            ]
-        )
+        known, patience = self._known, patience or Patience(self._timeout)
+        commands = [
+            c.by_digest() if c.script.digest in known else c.by_source() for c in calls
+        ]
+        replies = self._exchange(commands, patience)
         if any(map(_is_error, replies)):
-            replies = self._once_more(calls, replies)
+            replies = self._once_more(calls, replies, patience)
         for call in calls:
             known.add(call.script.digest)
         self._deliver(calls, replies)
@@ -148,20 +164,27 @@ class Wire:
         """Close connections that are idle; they are made again at need."""
         self._transport.drop()
 
-    def _once_more(self, calls: Sequence[Call[Any]], replies: list[Any]) -> list[Any]:
+    def _once_more(
+        self, calls: Sequence[Call[Any]], replies: list[Any], patience: Patience
+    ) -> list[Any]:
         """Replies to the scripts' sources, where the server has forgotten a script."""
         if any(type(reply).__name__ == "NoScriptError" for reply in replies):
-            replies = self._exchange([call.by_source() for call in calls])
+            replies = self._exchange([call.by_source() for call in calls], patience)
         for reply in replies:
             if isinstance(reply, Exception):
                 raise _unavailable(reply)
         return replies
 
-    def _exchange(self, commands: list[Command]) -> list[Any]:
+    def _exchange(self, commands: list[Command], patience: Patience) -> list[Any]:
+        if patience.left <= 0:
+            raise StoreUnavailable("Redis took too long for one request; timeout")
+        begun = time.monotonic()
         try:
-            return self._transport.exchange(commands)
+            return self._transport.exchange(commands, patience.left)
         except Exception as failure:  # each client's package has errors of its own
             raise _unavailable(failure) from None
+        finally:
+            patience.spend(time.monotonic() - begun)
 
     def _deliver(self, calls: Sequence[Call[Any]], replies: list[Any]) -> None:
         try:

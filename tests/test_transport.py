@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import os
 import signal
@@ -16,7 +17,7 @@ from typing import Any
 import pytest
 import redis as redis_py
 import valkey
-from doubles import CustomRedis, FlakyProxy, counting_client
+from doubles import CountedRedis, CustomRedis, FlakyProxy, counting_client
 from redis.backoff import ConstantBackoff
 from redis.retry import Retry
 from servers import Server, wait_until
@@ -315,6 +316,122 @@ def test_they_are_made_as_the_clients_are(server: Server) -> None:
             admin.acl_deluser("ann")
     for part in (b"user=ann", b"db=3", b"name=mine"):
         assert part in told
+
+
+# -- a server that is silent -----------------------------------------------------------
+
+
+@pytest.fixture
+def counted(server: Server) -> Iterator[CountedRedis]:
+    with counting_client(server.url) as client:
+        yield client
+
+
+def fall_silent(transport: Transport, server: Server) -> None:
+    transport.exchange([say("x")])
+    server.pause()
+    with pytest.raises(redis_py.TimeoutError):
+        transport.exchange([say("late")])
+
+
+def test_a_silent_server_is_not_asked_again(
+    server: Server, counted: CountedRedis
+) -> None:
+    transport = transport_for(counted, 0.1)
+    fall_silent(transport, server)
+    asked = counted.trips.count
+    for _ in range(3):
+        with pytest.raises(redis_py.TimeoutError):
+            transport.exchange([say("y")])
+    assert counted.trips.count == asked
+    server.resume()
+
+
+def test_a_silent_server_is_asked_again_as_soon_as_it_speaks(server: Server) -> None:
+    transport = held(server, 0.1)
+    fall_silent(transport, server)
+    server.resume()
+
+    def is_back() -> bool:
+        try:
+            return transport.exchange([say("y")]) == [b"y"]
+        except redis_py.TimeoutError:
+            return False
+
+    wait_until(is_back, SOON, "its voice")
+    assert [transport.exchange([say(n)])[0] for n in range(3)] == [b"0", b"1", b"2"]
+    transport.drop()
+
+
+@pytest.mark.parametrize("is_over", [True, False])
+def test_a_silent_server_is_asked_again_after_some_time(
+    server: Server, monkeypatch: pytest.MonkeyPatch, is_over: bool
+) -> None:
+    monkeypatch.setattr("smartredis_wsgi.transport._SILENCES", 0 if is_over else 3600)
+    with FlakyProxy(server) as proxy:
+        transport = transport_for(redis_py.Redis.from_url(proxy.url), 0.1)
+        transport.exchange([say("x")])
+        proxy.black_hole()
+        with pytest.raises(redis_py.TimeoutError):
+            transport.exchange([say("late")])
+        (lost,) = [link for link in proxy._links if link.has_lost]
+        lost.has_lost = False  # so that it stays open, and says nothing for ever
+        proxy.restore()
+        if is_over:
+            assert transport.exchange([say("y")]) == [b"y"]
+        else:
+            with pytest.raises(redis_py.TimeoutError):
+                transport.exchange([say("y")])
+        transport.drop()
+
+
+def test_a_silence_that_is_only_one_connections_own_is_none(server: Server) -> None:
+    transport = held(server, 0.3)
+    with ThreadPoolExecutor() as pool:
+        slow = pool.submit(transport.exchange, [("BLPOP", "never", 4)])
+        while not slow.done():
+            assert transport.exchange([say("y")]) == [b"y"]
+    assert is_timeout(slow.exception())
+    assert transport.exchange([say("y")]) == [b"y"]
+    transport.drop()
+
+
+def test_a_server_that_is_gone_after_a_silence_is_found_when_it_is_back(
+    server: Server,
+) -> None:
+    transport = held(server, 0.1)
+    fall_silent(transport, server)
+    server.kill()
+    with pytest.raises(redis_py.ConnectionError):
+        transport.exchange([say("y")])
+    server.start()
+    assert transport.exchange([say("y")]) == [b"y"]
+    transport.drop()
+
+
+def test_a_request_waits_no_longer_than_its_time_though_the_client_would(
+    server: Server,
+) -> None:
+    asked: list[Any] = []
+
+    class Noting(CustomRedis):
+        def execute_command(self, *words: Any, **options: Any) -> Any:
+            asked.append(words[0])
+            return super().execute_command(*words, **options)
+
+    with Noting.from_url(server.url, socket_timeout=0.2, retry=None) as client:
+        store = SessionStore.from_config(client=client, timeout=0.2)
+        with store.open() as session:
+            session["n"] = 1
+        asked.clear()
+        server.pause()
+        with pytest.raises(StoreUnavailable), store.open(session.id) as late:  # noqa: PT012
+            for _ in range(3):
+                with contextlib.suppress(StoreUnavailable):
+                    late.get("n")
+            late["n"] = 2
+        assert len(asked) == 1
+        server.resume()
 
 
 # -- clients that are asked themselves -------------------------------------------------

@@ -14,7 +14,7 @@ from enum import Enum
 from typing import Any
 
 from ..errors import LockLost, LockTimeout, StoreUnavailable
-from ..wire import Call, Script, Wire
+from ..wire import Call, Patience, Script, Wire
 from . import protocol
 
 _ACQUIRE = Script.named("acquire")
@@ -85,15 +85,20 @@ class SingleNodeLock:
         return lease
 
     def acquire_with(
-        self, key: str, *riders: Call[Any], record: str | None = None
+        self,
+        key: str,
+        *riders: Call[Any],
+        record: str | None = None,
+        patience: Patience | None = None,
     ) -> "SingleNodeLease | None":
         """As `acquire`; the riders run under the lock, in the same round trip.
 
         Args:
+            patience: What the request has left for Redis, waiting for others aside.
             record: No lock is taken, and nothing returned, where this key is no hash.
                 The riders have run then, too.
         """
-        lease = SingleNodeLease(self, key)
+        lease = SingleNodeLease(self, key, patience)
         try:
             outcome = self._wait_for(lease, record or lease.lock_key, riders)
         except LockTimeout:
@@ -111,7 +116,7 @@ class SingleNodeLock:
             left = max(0.0, end - time.monotonic())
             call = self._attempt(lease, record, left)
             lease.deadline = time.monotonic() + self.expiry
-            self.wire.run(call, *riders)
+            self.wire.run(call, *riders, patience=lease.patience)
             if call.result is _Outcome.CROWDED:
                 most = f"{self._max_waiters} wait for the lock"
                 raise LockTimeout(f"{most} already; lock_max_waiters")
@@ -138,8 +143,10 @@ class SingleNodeLock:
 class SingleNodeLease:
     """A lock held on one Redis."""
 
-    def __init__(self, strategy: SingleNodeLock, name: str) -> None:
-        self.name, self.token = name, protocol.new_token()
+    def __init__(
+        self, strategy: SingleNodeLock, name: str, patience: Patience | None = None
+    ) -> None:
+        self.name, self.token, self.patience = name, protocol.new_token(), patience
         self.lock_key = protocol.lock_key(name)
         self.deadline = 0.0
         self._strategy = strategy
@@ -156,7 +163,7 @@ class SingleNodeLease:
         arguments = (self.token, protocol.SIGNAL_MS)
         script = _release_after(*(rider.script.digest for rider in riders))
         call = Call(script, keys, arguments, lambda _: None, echoes=False)
-        self._strategy.wire.run(*riders, call)
+        self._strategy.wire.run(*riders, call, patience=self.patience)
 
     def release_if_possible(self) -> None:
         try:
