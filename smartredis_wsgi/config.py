@@ -288,55 +288,40 @@ class Config:
                 raise _refusal(name, getattr(self, name), remedy)
 
     def _contradictions(self) -> Iterable[tuple[bool, str, str]]:
-        has_host, has_secure = (
-            self.cookie_name.lower().startswith(p) for p in ("__host-", "__secure-")
-        )
-        secure, domain = self.cookie_secure, self.cookie_domain
-        unlocked = self.lock == "none"
+        """Whether it is wrong, the option's name, and what would be right."""
         given = (self.url is not None) + (self.client is not None)
         yield given == 0, "url", "url or client; one of them is needed"
         yield given == 2, "url", "either url or client, not both"
         yield self.touch_every > self.ttl, "touch_every", f"at most ttl ({self.ttl:g})"
-        yield (
-            (self.lock == "redlock") != bool(self.lock_nodes),
-            "lock_nodes",
-            ("three or more masters where lock is redlock, and none elsewhere"),
+        yield from self._lock_contradictions()
+        yield from self._cookie_contradictions()
+
+    def _lock_contradictions(self) -> Iterable[tuple[bool, str, str]]:
+        nodes = "three or more masters where lock is redlock, and none elsewhere"
+        methods, most = self.lock_methods is not None, self.lock_max_waiters is not None
+        only = "given only together with"
+        yield (self.lock == "redlock") != bool(self.lock_nodes), "lock_nodes", nodes
+        yield methods and self.lock == "none", "lock_methods", f"{only} a lock"
+        yield most and self.lock != "single", "lock_max_waiters", f"{only} lock=single"
+
+    def _cookie_contradictions(self) -> Iterable[tuple[bool, str, str]]:
+        name, open_ = self.cookie_name.lower(), not self.cookie_secure
+        is_host, because = (
+            name.startswith("__host-"),
+            f"as the name is {self.cookie_name}",
         )
+        is_secure = is_host or name.startswith("__secure-")
+        refused = "where cookie_secure is off, as browsers refuse it there"
+        has_domain, samesite = self.cookie_domain is not None, self.cookie_samesite
+        yield is_host and has_domain, "cookie_domain", f"none, {because}"
+        yield is_host and self.cookie_path != "/", "cookie_path", f"/, {because}"
+        yield is_secure and open_, "cookie_secure", f"on, {because}"
         yield (
-            unlocked and self.lock_methods is not None,
-            "lock_methods",
-            ("given only together with a lock"),
-        )
-        yield (
-            self.lock != "single" and self.lock_max_waiters is not None,
-            ("lock_max_waiters"),
-            "given only together with lock=single",
-        )
-        yield (
-            has_host and domain is not None,
-            "cookie_domain",
-            (f"none, as the cookie's name is {self.cookie_name}"),
-        )
-        yield (
-            has_host and self.cookie_path != "/",
-            "cookie_path",
-            (f"/, as the cookie's name is {self.cookie_name}"),
-        )
-        yield (
-            (has_host or has_secure) and not secure,
-            "cookie_secure",
-            (f"on, as the cookie's name is {self.cookie_name}"),
-        )
-        yield (
-            self.cookie_samesite == "None" and not secure,
+            samesite == "None" and open_,
             "cookie_samesite",
-            ("Lax or Strict, as browsers refuse None where cookie_secure is off"),
+            f"Lax or Strict {refused}",
         )
-        yield (
-            self.cookie_partitioned and not secure,
-            "cookie_partitioned",
-            ("off, as browsers refuse it where cookie_secure is off"),
-        )
+        yield self.cookie_partitioned and open_, "cookie_partitioned", f"off {refused}"
 
 
 def _parsed(name: str, value: Any, parse: Callable[[Any], Any]) -> Any:
