@@ -571,6 +571,24 @@ def test_who_comes_later_waits_behind_those_who_wait(
     assert not redis.exists(f"lock-waiters:{NAME}")
 
 
+def test_who_was_woken_and_finds_no_record_wakes_the_next(
+    server: Server, redis: redis_py.Redis
+) -> None:
+    redis.hset("record", "a", "b")
+    redis.expire("record", 3600)
+    with server.client(socket_timeout=120) as client, ThreadPoolExecutor() as pool:
+        lock = SingleNodeLock(client, **LONG)
+        lease = SingleNodeLock(redis).acquire(NAME)
+        first = pool.submit(lock.acquire_with, NAME, record="record")
+        _await_blocked(client)
+        second = pool.submit(lock.acquire, NAME)
+        _await_blocked(client, 2)
+        redis.delete("record")
+        lease.release()
+        assert first.result(SOON) is None
+        second.result(SOON).release()
+
+
 def test_who_can_not_wait_takes_what_is_free(
     server: Server, redis: redis_py.Redis
 ) -> None:

@@ -132,9 +132,11 @@ class SingleNodeLock:
     ) -> Call[_Outcome]:
         turn = min(left, self._retry_time + _WAITER_SECONDS)
         expiry_ms, turn_ms = round(self.expiry * 1000), math.ceil(turn * 1000)
+        waiters = protocol.waiters_key(lease.name)
+        signal = protocol.signal_key(lease.name)
         return Call(
             _ACQUIRE,
-            [lease.lock_key, protocol.waiters_key(lease.name), record],
+            [lease.lock_key, waiters, record, signal],
             (lease.token, expiry_ms, self._max_waiters, turn_ms),
             lambda answer: _Outcome(answer[0]),
         )

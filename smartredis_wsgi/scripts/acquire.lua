@@ -1,7 +1,8 @@
 -- Take a lock: python-redis-lock's SET NX, in milliseconds, for a session that is there.
 -- Whoever comes while others wait for it waits behind them, also where it is free just now:
 -- the one that was woken is on its way. Only who could not wait does not.
--- KEYS  1 lock; 2 its waiters; 3 the record that must be a hash, or the lock for no such check
+-- KEYS  1 lock; 2 its waiters; 3 the record that must be a hash, or the lock for no such
+--       check; 4 its signal
 -- ARGV  1 token; 2 expiry in ms; 3 most waiters, 0 for any number; 4 for how many ms this
 --       one counts as waiting if it does not come back, 0 if it gives up; 5 nonce
 -- Returns {nonce, outcome} where outcome is held (also if the token had it already), busy,
@@ -10,6 +11,11 @@ local lock, waiters, record = KEYS[1], KEYS[2], KEYS[3]
 local token, expiry, most, nonce = ARGV[1], ARGV[2], tonumber(ARGV[3]), ARGV[5]
 if record ~= lock and redis.call('TYPE', record).ok ~= 'hash' then
   if redis.call('GET', lock) == token then redis.call('DEL', lock) end -- a first run's
+  if redis.call('ZREM', waiters, token) == 1 then -- the signal that woke it is another's
+    redis.call('DEL', KEYS[4])
+    redis.call('LPUSH', KEYS[4], 1)
+    redis.call('PEXPIRE', KEYS[4], 1000)
+  end
   return {nonce, 'nothing'}
 end
 

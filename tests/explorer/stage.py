@@ -44,6 +44,7 @@ for i, key in ipairs(redis.call('KEYS', '*')) do
   if kind == 'hash' then content = redis.call('HGETALL', key) end
   if kind == 'string' then content = redis.call('GET', key) end
   if kind == 'list' then content = redis.call('LLEN', key) end
+  if kind == 'zset' then content = redis.call('ZCARD', key) end
   found[i] = {key, kind, redis.call('PTTL', key) == -1 and 1 or 0, content}
 end
 return found
