@@ -168,28 +168,45 @@ class Fields(MutableMapping[str, Any]):
         """The names of fields whose values were read."""
         return self._read.keys()
 
-    def fill(self, name: str, raw: bytes | None) -> None:
-        """Have the bytes of a field that was left, or learn that it is no more."""
-        self.left.discard(name)
-        if raw is not None:
-            self._stored[name] = raw
+    def lacks(self, name: str) -> bool:
+        """Whether it is a field whose value can't be told without its bytes."""
+        return name in self.left and not (
+            name in self._assigned or name in self._deleted
+        )
+
+    def fill(self, found: Mapping[str, bytes | None]) -> None:
+        """Have the bytes of fields that were left, or learn that they are no more."""
+        self.left -= found.keys()
+        self._stored |= {name: raw for name, raw in found.items() if raw is not None}
 
     def rebase(self, stored: Mapping[str, bytes], left: Collection[str] = ()) -> None:
         """Keep what was changed, on top of what is stored now.
 
-        Whoever holds a list, dict or set that was read sees in it what is stored now.
+        What was changed after it had been seen keeps what it was seen as, too: whether
+        another has changed it since is for the commit to find out. Whoever holds a
+        list, dict or set that was read sees in it what is stored now.
         """
-        before, read = self._stored, self._read
-        changed = {name: read.pop(name) for name in self._changed_inside()}
-        self._assigned = {**changed, **self._assigned}
+        before = self._stored
+        self._assign_changed_inside()
         self._stored, self.left = dict(stored), set(left)
-        for name in [n for n in read if self._stored.get(n) != before.get(n)]:
-            value = self._value(self._stored.get(name))
-            if value is ABSENT:
-                del read[name]
-            else:
-                read[name] = pour(value, read[name])
-        self._deleted &= stored.keys() | self.left
+        for name in self._seen & (self._assigned.keys() | self._deleted):
+            self.left.discard(name)
+            self._stored.pop(name, None)
+            if name in before:
+                self._stored[name] = before[name]
+        for name, held in list(self._read.items()):
+            if self._stored.get(name) != before.get(name):
+                value = self._value(self._stored.get(name))
+                self._read[name] = pour(value, held)
+                if value is ABSENT:
+                    del self._read[name]
+        self._deleted &= self._stored.keys() | self.left
+
+    def lose(self) -> None:
+        """Nothing is stored any more; what was changed, stays so."""
+        self._assign_changed_inside()
+        self._stored, self.left, self._read = {}, set(), {}
+        self._deleted, self._seen = set(), set()
 
     def committed(self, changes: Changes, sums: Mapping[str, bytes | None]) -> None:
         """The changes are stored, and fields that were added to hold the sums now.
@@ -275,6 +292,20 @@ class Fields(MutableMapping[str, Any]):
             if type(value) not in _FIXED:
                 self._add_if_changed(sets, name, value)
         return sets
+
+    def _assign_changed_inside(self) -> None:
+        changed = [name for name in self._read if self._is_changed_inside(name)]
+        self._assigned = {n: self._read.pop(n) for n in changed} | self._assigned
+
+    def _is_changed_inside(self, name: str) -> bool:
+        value, sets = self._read[name], dict[str, bytes]()
+        if type(value) in _FIXED:
+            return False
+        try:
+            self._add_if_changed(sets, name, value)
+        except EncodeError:  # for the commit to raise
+            return True
+        return bool(sets)
 
     def _add_if_changed(self, sets: dict[str, bytes], name: str, value: Any) -> None:
         raw, stored = self._encoded(name, value), self._stored.get(name)

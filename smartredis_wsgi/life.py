@@ -24,7 +24,7 @@ import contextlib
 import logging
 import random
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from enum import Enum, auto
 from typing import Any, NamedTuple, TypeVar
 
@@ -75,6 +75,7 @@ class _Sent(NamedTuple):
     next_id: str | None
     ttl: float | None
     until: float  # on time.monotonic's clock: for so long its run would be known
+    creates: bool = False
     exclusive: bool = False
 
 
@@ -150,9 +151,23 @@ class Life:
         Raises:
             KeyError: There is no such field.
         """
-        if name in self.fields_to_read().left:
-            self._fetch(name)
+        if self.fields_to_read().lacks(name):
+            self._fetch([name])
         return self.decoding(lambda fields: fields[name])
+
+    def names(self) -> list[str]:
+        """The names of all fields, whose values are here and can be decoded.
+
+        Large ones are fetched now: one round trip for all.
+        """
+        fields = self.fields_to_read()
+        lacking = list(filter(fields.lacks, fields.left))
+        if lacking:
+            self._fetch(lacking)
+        for name in list(self._fields):
+            with contextlib.suppress(KeyError):
+                self.value_of(name)
+        return list(self._fields)
 
     def decoding(self, act: Callable[[Fields], T]) -> T:
         """Do something that decodes a field.
@@ -166,7 +181,7 @@ class Life:
             _log.warning(
                 "session %s can't be decoded; it counts as empty", self._handle
             )
-            self._fields.rebase({})
+            self._fields.lose()
             self._become_new()
             return act(self._fields)
 
@@ -203,6 +218,7 @@ class Life:
 
     def rotate(self) -> None:
         self.fields_to_write()
+        self._resend()
         if self._status is Status.NEW:
             self._rename("")
         elif not self._moved:
@@ -226,6 +242,7 @@ class Life:
 
     def forget(self) -> None:
         """Keep nothing of this request, neither what was changed nor what will be."""
+        self._resend()
         self.revert()
         self._forgotten = True
 
@@ -235,7 +252,9 @@ class Life:
         """Drop the changes and load again. One round trip."""
         if self._status is Status.UNTOUCHED:
             self._touch()
+        self._resend()
         self.revert()
+        self._moves = 0
         if self._status in (Status.UNREAD, Status.ALIVE):
             self._load(locked=self._locks_requests() and not self._hold)
 
@@ -257,13 +276,13 @@ class Life:
         elif self._status in (Status.UNREAD, Status.ALIVE):
             self._load(locked and not self._hold)
 
-    def _fetch(self, name: str) -> None:
-        call = self._engine.records.fetch(self._address.record, name)
+    def _fetch(self, names: list[str]) -> None:
+        call = self._engine.records.fetch(self._address.record, names)
         self._hold.run(call)
         if self._is_there(call.result):
-            self._fields.fill(name, call.result.fields.get(name))
+            self._fields.fill({name: call.result.fields.get(name) for name in names})
         elif self._status is Status.ALIVE:
-            self._fetch(name)
+            self._fetch(names)
 
     def _is_there(self, loaded: Loaded) -> bool:
         """Whether it was loaded. If not, it is GONE or NEW now, or to be loaded again.
@@ -287,7 +306,7 @@ class Life:
 
     def _become_new(self) -> None:
         self._hold.release()
-        self._status, self._loaded = Status.NEW, NOTHING
+        self._status, self._loaded, self._sent = Status.NEW, NOTHING, None
         self._rename("")
         self._next_id, self._moved, self.is_new = None, False, True
 
@@ -317,9 +336,9 @@ class Life:
         self._moved, self._next_id = True, None
 
     def _become_gone(self, moved_to: str = "") -> None:
-        self._status = Status.GONE
+        self._status, self._sent = Status.GONE, None
         self._loaded = Loaded(Kind.ABSENT, moved_to=moved_to)
-        self._fields.rebase({})
+        self._fields.lose()
 
     # -- commit ----------------------------------------------------------------------
 
@@ -335,7 +354,7 @@ class Life:
             StoreUnavailable: It is not known what was.
         """
         self._resend()
-        self._proposed = None
+        self._proposed, self._conflicts, self._moves = None, 0, 0
         self._commit(last)
 
     def _commit(self, last: bool) -> None:
@@ -371,7 +390,8 @@ class Life:
             self._address.record, ids.new_incarnation(), fields, self._ttl
         )
         until = time.monotonic() + _KNOWN_SECONDS
-        self._send(_Sent(call, changes, None, self._ttl, until), last=False)
+        sent = _Sent(call, changes, None, self._ttl, until, creates=True)
+        self._send(sent, last=False)
 
     def _update(self, changes: Changes, last: bool) -> None:
         basis = self._hold.basis(self._loaded)
@@ -383,50 +403,45 @@ class Life:
             Address.of(self._next_id).record if self._next_id else None,
         )
         until, exclusive = time.monotonic() + _KNOWN_SECONDS, basis.version is not None
-        sent = _Sent(call, changes, self._next_id, self._ttl, until, exclusive)
+        sent = _Sent(
+            call, changes, self._next_id, self._ttl, until, exclusive=exclusive
+        )
         self._send(sent, last)
 
     def _resend(self) -> None:
         """Have the answer to a commit that got none: the script runs it only once.
+
+        One that comes to anything but STORED has written nothing, and is forgotten.
 
         Raises:
             StoreUnavailable: It got none again, or it is too late to ask.
         """
         if not self._sent:
             return
-        if self._sent.until < time.monotonic():
+        sent = self._sent
+        if sent.until < time.monotonic():
             raise StoreUnavailable("what became of an earlier commit is not known")
-        self._send(self._sent, last=False)
+        self._hold.run(sent.call)
+        self._sent = None
+        if sent.call.result.outcome is Outcome.STORED:
+            self._settle(sent)
 
     def _send(self, sent: _Sent, last: bool) -> None:
         self._sent = sent
         self._hold.run(sent.call, last)
         self._sent = None
-        if self._status is Status.NEW:
-            self._created(sent)
-        else:
-            self._updated(sent, last)
-
-    def _created(self, sent: _Sent) -> None:
-        outcome, version, incarnation, detail = sent.call.result
-        if outcome is not Outcome.STORED:
+        if sent.call.result.outcome is Outcome.STORED:
+            self._settle(sent)
+        elif sent.creates:
             raise StoreUnavailable("something else lies at the key of a new session")
-        created = int(detail[0]) / 1000
-        self._loaded = Loaded(Kind.ALIVE, False, incarnation, version, created)
-        self._status, self.is_new = Status.ALIVE, True
-        encode, added = self._engine.codec.encode, sent.changes.additions
-        self._settle(sent, {name: encode(by) for name, by in added.items()})
+        else:
+            self._refused(sent, last)
 
-    def _updated(self, sent: _Sent, last: bool) -> None:
-        outcome, version, incarnation, detail = sent.call.result
+    def _refused(self, sent: _Sent, last: bool) -> None:
+        """Nothing was written: go on as the outcome demands."""
+        outcome, version, _, detail = sent.call.result
         in_grace = bool(version)
-        if outcome is Outcome.STORED:
-            created = self._loaded.created
-            self._loaded = Loaded(Kind.ALIVE, False, incarnation, version, created)
-            if sent.next_id:
-                self._rename(sent.next_id)
-            self._settle(sent, self._sums(sent.changes, detail))
-        elif outcome in _NOWHERE and not self._is_known:
+        if outcome in _NOWHERE and not self._is_known:
             self._become_new()
             self._commit(last)
         elif outcome is Outcome.MOVED and (self._is_known or in_grace):
@@ -474,20 +489,28 @@ class Life:
         if self._status is Status.ALIVE:
             raise EncodeError(f"field {name!r} and what is added can't be counted")
 
-    def _sums(
-        self, changes: Changes, sums: list[bytes | None]
-    ) -> dict[str, bytes | None]:
-        """What the fields that were added to hold now, where the others are known."""
-        if self._status is not Status.ALIVE:
-            return {}
-        return dict(zip(changes.additions, sums, strict=True))
-
-    def _settle(self, sent: _Sent, sums: Mapping[str, bytes | None]) -> None:
+    def _settle(self, sent: _Sent) -> None:
         """What was sent is stored; what was asked for since is still to do."""
-        self._fields.committed(sent.changes, sums)
+        _, version, incarnation, detail = sent.call.result
+        created = int(detail[0]) / 1000 if sent.creates else self._loaded.created
+        self._loaded = Loaded(Kind.ALIVE, False, incarnation, version, created)
+        self._fields.committed(sent.changes, self._sums(sent, detail))
+        if sent.creates:
+            self._status, self.is_new = Status.ALIVE, True
+        if sent.next_id:
+            self._rename(sent.next_id)
         self._next_id = None if self._next_id == sent.next_id else self._next_id
         self._ttl = None if self._ttl == sent.ttl else self._ttl
         self._forced, self.refreshed = False, True
+
+    def _sums(self, sent: _Sent, detail: list[Any]) -> dict[str, bytes | None]:
+        """What the fields that were added to hold now, where the others are known."""
+        added = sent.changes.additions
+        if sent.creates:
+            return {name: self._engine.codec.encode(by) for name, by in added.items()}
+        if self._status is not Status.ALIVE:
+            return {}
+        return dict(zip(added, detail, strict=True))
 
     def _drop_changes(self) -> None:
         self.revert()
@@ -556,6 +579,8 @@ class Life:
             return
         try:
             if not keep:
+                with contextlib.suppress(StoreUnavailable):
+                    self._resend()  # lest the client misses the id of a rotation
                 self.revert()
             elif frozen and self.modified:
                 raise SessionFrozen(frozen)

@@ -121,9 +121,10 @@ class _Exchange:
         start_response: StartResponse,
     ) -> None:
         self._middleware = middleware
-        self._environ = environ
+        self._method = environ["REQUEST_METHOD"]
+        self._cookies = environ.get("HTTP_COOKIE", "")  # as the client sent it
         self._server_start = start_response
-        frozen = middleware.why_frozen(environ["REQUEST_METHOD"])
+        frozen = middleware.why_frozen(self._method)
         self.life = middleware.store.begin(self._find_id, frozen)
 
     def run(self, app: Application, environ: dict[str, Any]) -> Iterable[bytes]:
@@ -145,8 +146,7 @@ class _Exchange:
         return body
 
     def _find_id(self) -> str | None:
-        header = self._environ.get("HTTP_COOKIE", "")
-        self._client_id = self._middleware.cookie.find(header)
+        self._client_id = self._middleware.cookie.find(self._cookies)
         return self._client_id
 
     def begin(self) -> None:
@@ -187,7 +187,7 @@ class _Exchange:
             ("Cache-Control", "no-store"),
         ]
         self._start_server("503 Service Unavailable", headers)
-        return b"" if self._environ["REQUEST_METHOD"] == "HEAD" else text
+        return b"" if self._method == "HEAD" else text
 
     def close(self) -> None:
         """The server is done with the body, read or not."""

@@ -13,10 +13,10 @@ class Session(MutableMapping[str, Any]):
     """A lazy dict of one client's values.
 
     Nothing happens in Redis before the first touch. Reading loads once: one round trip.
-    A large field of a large session is fetched when it is read: one more. Writing and
-    `incr` load nothing. What changed, also inside a value, is committed
-    when the response begins: one round trip, or none if nothing did. An exception or a
-    5xx response drops it.
+    Large fields of a large session are fetched when they are read: one more, so they
+    may be newer than the rest. Writing and `incr` load nothing. What changed, also
+    inside a value, is committed when the response begins: one round trip, or none if
+    nothing did. An exception or a 5xx response drops it.
 
     Values are what the codec brings back as it was, see `codec`; names are text.
 
@@ -42,10 +42,7 @@ class Session(MutableMapping[str, Any]):
         del self._life.fields_to_read()[name]
 
     def __iter__(self) -> Iterator[str]:
-        fields = self._life.fields_to_read()
-        for name in [name for name in fields if name not in fields.left]:
-            self.get(name)  # what can't be decoded is found before a name is given out
-        return iter(self._life.fields_to_read())
+        return iter(self._life.names())
 
     def __len__(self) -> int:
         return len(self._life.fields_to_read())

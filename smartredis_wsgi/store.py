@@ -158,9 +158,10 @@ class Records:
 
         return Call(_LOAD, [self.key(name)], arguments, read)
 
-    def fetch(self, name: str, field: str) -> Call[Loaded]:
-        """Read one field of a record, in the same way."""
-        arguments = (*self._load_limits, "", "", field.encode())
+    def fetch(self, name: str, fields: Collection[str]) -> Call[Loaded]:
+        """Read some fields of a record, in the same way."""
+        names = [field.encode() for field in fields]
+        arguments: list[Word] = [*self._load_limits, "", "", *names]
         return Call(_LOAD, [self.key(name)], arguments, self._loaded)
 
     def create(
@@ -242,7 +243,7 @@ class Records:
         return b"#" + hashlib.sha1(stored, usedforsecurity=False).hexdigest().encode()
 
     def _name(self, key: bytes) -> str:
-        return key.decode().removeprefix(self._config.prefix)
+        return key.decode(errors="replace").removeprefix(self._config.prefix)
 
     def _loaded(self, answer: list[Any]) -> Loaded:
         kind, flag, *rest = answer

@@ -16,12 +16,13 @@ from collections import deque
 from collections.abc import Sequence
 from typing import Any, NamedTuple, Protocol
 
-from redis import Redis
+from redis import ConnectionPool, Redis
 from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 from redis.retry import Retry
+from redis.sentinel import SentinelConnectionPool
 
 Word = bytes | str | int | float
 Command = Sequence[Word]
@@ -83,11 +84,14 @@ def _is_called(error: object, name: str) -> bool:
 
 
 def _is_plain(client: Any) -> bool:
+    """Whether all it does with a command is to send it on a connection of its pool."""
     kind = type(client)
     return (
         isinstance(client, Redis)
         and kind.execute_command is Redis.execute_command
         and kind.pipeline is Redis.pipeline
+        and not {"execute_command", "pipeline"} & vars(client).keys()
+        and type(client.connection_pool) in (ConnectionPool, SentinelConnectionPool)
         and "fakeredis" not in kind.__module__
     )
 
@@ -132,16 +136,23 @@ class _Connections:
 
     def wait(self, key: str, seconds: float) -> None:
         pause = min(seconds, self._timeout / 2)
-        self.exchange([("BLPOP", key, pause)], self._timeout)
+        (reply,) = self.exchange([("BLPOP", key, pause)], self._timeout)
+        if is_refusal(reply):
+            raise reply
 
     def drop(self) -> None:
         _close_all(self._idle)
 
     def _take(self) -> Any:
         try:
-            return self._idle.pop()[1]
+            since, connection = self._idle.pop()
         except IndexError:
             return None
+        if since < time.monotonic() - _IDLE_SECONDS:  # and so are the others
+            connection.disconnect()
+            self.drop()
+            return None
+        return connection
 
     def _make(self) -> Any:
         connection = self._kind(**self._options)
@@ -180,6 +191,7 @@ class _Connections:
         return replies
 
     def _fall_silent(self, connection: Any, begun: float) -> None:
+        self.drop()
         until = time.monotonic() + _SILENCES * self._timeout
         if self._answered < begun:
             self._silent = _Silence(connection, until)

@@ -172,6 +172,7 @@ class Wire:
             replies = self._exchange([call.by_source() for call in calls], patience)
         for reply in replies:
             if isinstance(reply, Exception):
+                self._transport.drop()  # another connection may lead to another master
                 raise _unavailable(reply)
         return replies
 

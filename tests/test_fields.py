@@ -285,7 +285,29 @@ def test_rebase_keeps_every_change_on_top_of_what_is_stored_now():
     assert dict(some) == {"a": [1, 2], "n": 10, "other": 10, "new": 3, "same": 0}
     expected = {"a": JSON.encode([1, 2]), "new": b"3", "same": b"0"}
     changes = some.changes()
-    assert changes == Changes(expected, frozenset({"b"}), {"n": 1}, {"a": b"[7]"})
+    assert changes == Changes(expected, frozenset({"b"}), {"n": 1}, {"a": b"[1]"})
+
+
+def test_what_was_seen_and_changed_is_compared_with_what_it_was_seen_as():
+    some = Fields(JSON)
+    some["a"] = held = {"x": 1}
+    some.committed(some.changes(), {})
+    held["y"] = 2
+    some.rebase({"a": b'{"x":1,"theirs":1}', "b": b"1"})
+    assert some.changes().read_as == {"a": b'{"x":1}'}
+    assert dict(some) == {"a": {"x": 1, "y": 2}, "b": 1}
+
+
+def test_what_can_not_be_encoded_is_refused_when_it_is_committed():
+    some = fields(a=[1], b=1)
+    some["a"].append(object())
+    some.rebase({"a": b"[1]", "b": b"2"})
+    assert some["b"] == 2
+    with pytest.raises(EncodeError, match="'a'"):
+        some.changes()
+    some.lose()
+    with pytest.raises(EncodeError, match="'a'"):
+        some.changes()
 
 
 def test_rebase_shows_what_others_changed():

@@ -1721,6 +1721,24 @@ def test_a_rolling_cookie_is_not_sent_for_an_unknown_id(redis: redis_py.Redis) -
     assert serve(checked(a_list(read), **options), sid).new_cookie is None
 
 
+def test_the_cookie_that_counts_is_the_one_that_the_client_sent(
+    redis: redis_py.Redis,
+) -> None:
+    mine, other = a_session(redis, n=1), a_session(redis, n=2)
+    seen: list[int] = []
+
+    def app(environ: Environ, start_response: Start) -> list[bytes]:
+        environ["HTTP_COOKIE"] = f"{COOKIE}={other}"
+        seen.append(environ[SESSION]["n"])
+        del environ["HTTP_COOKIE"]
+        start_response("200 OK", list(PLAIN))
+        return [b"a"]
+
+    served = serve(SessionMiddleware(app, client=redis), mine)
+    assert seen == [1]
+    assert served.new_cookie is None
+
+
 # -- lock_methods --------------------------------------------------------------------
 
 POST_LOCKS = {**LOCKED, "lock_methods": "POST"}

@@ -110,6 +110,14 @@ def test_a_wait_ends_when_the_signal_comes(
     assert not redis.exists("signal")
 
 
+def test_a_wait_that_is_refused_is_an_exception(
+    way: Transport, redis: redis_py.Redis
+) -> None:
+    redis.set("signal", "no list", px=60_000)
+    with pytest.raises(Exception, match="WRONGTYPE"):
+        way.wait("signal", 0.01)
+
+
 def test_a_wait_ends_without_a_signal(way: Transport) -> None:
     assert way.wait("signal", 0.01) is None
 
@@ -286,6 +294,17 @@ def test_connections_that_nobody_needed_for_long_are_closed(
     transport.drop()
 
 
+def test_connections_that_were_idle_for_long_are_not_used_again(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    transport = held(server)
+    (before,) = transport.exchange([("CLIENT", "ID")])
+    monkeypatch.setattr("smartredis_wsgi.transport._IDLE_SECONDS", -1.0)
+    (after,) = transport.exchange([("CLIENT", "ID")])
+    assert before != after
+    transport.drop()
+
+
 def test_connections_end_with_their_transport(
     server: Server, redis: redis_py.Redis
 ) -> None:
@@ -450,6 +469,32 @@ def test_a_class_of_ones_own_is_asked_itself(server: Server) -> None:
         with store.open() as session:
             session["a"] = 1
     assert seen == ["EVAL"]
+
+
+def test_a_client_whose_pool_is_of_another_class_is_asked_itself(
+    server: Server,
+) -> None:
+    pool = redis_py.BlockingConnectionPool.from_url(server.url, max_connections=2)
+    transport = transport_for(redis_py.Redis(connection_pool=pool), 5.0)
+    with ThreadPoolExecutor(8) as threads, server.client() as client:
+        list(threads.map(lambda n: transport.exchange([say(n)]), range(50)))
+        assert len(connected(client)) <= 2
+    pool.disconnect()
+
+
+def test_a_client_that_was_instrumented_is_asked_itself(server: Server) -> None:
+    client = redis_py.Redis.from_url(server.url)
+    asked: list[Any] = []
+    send = client.execute_command
+
+    def noting(*words: Any, **options: Any) -> Any:
+        asked.append(words[0])
+        return send(*words, **options)
+
+    client.execute_command = noting  # type: ignore[method-assign]
+    transport_for(client, 5.0).exchange([say("x")])
+    assert asked == ["EVAL"]
+    client.close()
 
 
 def test_a_valkey_client_that_fails_is_unavailability(server: Server) -> None:

@@ -5,11 +5,10 @@
 --       6.. field, value, ...; last nonce
 -- Returns {nonce, outcome, version, incarnation, created in ms} where outcome is stored or
 --   gone (something else is there).
--- Run twice, it knows its record by incarnation and nonce and changes nothing.
+-- Run twice, it knows its record by the incarnation and changes nothing.
 local record, nonce, incarnation = KEYS[1], ARGV[#ARGV], ARGV[1]
 local kind, meta = look_at(record)
-if kind == 'alive' and meta.incarnation == incarnation
-  and later_than(nonce, meta.nonces) then
+if kind == 'alive' and meta.incarnation == incarnation then
   return {nonce, 'stored', 1, incarnation, string.format('%.0f', meta.created)}
 end
 if kind ~= 'absent' then return {nonce, 'gone', 0, ''} end

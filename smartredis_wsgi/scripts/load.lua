@@ -1,7 +1,8 @@
 -- Read a record and prolong it by its use.
 -- KEYS  1 record
 -- ARGV  1 ttl in ms; 2 touch_every in ms; 3 max_lifetime in ms, 0 for none;
---       4 the size in bytes of a record that comes whole, '' for only the fields asked for;
+--       4 the size in bytes of a record that comes whole, as one of over 1000 fields does;
+--       '' for only the fields asked for
 --       5 the size in bytes up to which the fields of a larger one come;
 --       6.. fields asked for; last nonce
 -- Returns {nonce, kind, prolonged, {field, value, ...}, {field, ...}}: the kind as in
@@ -29,7 +30,7 @@ if now > left or now < left - ARGV[2] * left / ttl then
 end
 
 local whole, large = tonumber(ARGV[4]), tonumber(ARGV[5])
-if whole and meta.size <= whole then
+if whole and (meta.size <= whole or redis.call('HLEN', record) > 1000) then
   return {nonce, kind, prolonged, redis.call('HGETALL', record), {}}
 end
 
