@@ -19,11 +19,12 @@ import sys
 from pathlib import Path
 
 import report
-from scenarios import Measured, Plan, Scenario, in_process, locks, requests
+from scenarios import Measured, Plan, Scenario, in_process, locks, requests, steps
 from world import World
 
 SCENARIOS: list[Scenario] = [
     *requests.SCENARIOS,
+    *steps.SCENARIOS,
     *in_process.SCENARIOS,
     *locks.SCENARIOS,
 ]

@@ -8,11 +8,12 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from scenarios import Maker, in_process, locks, requests
+from scenarios import Maker, in_process, locks, requests, steps
 from world import World
 
 ALONE = [
     *requests.SCENARIOS,
+    *steps.SCENARIOS,
     *in_process.SCENARIOS,
     *(each for each in locks.SCENARIOS if hasattr(each, "contenders")),
 ]
