@@ -34,28 +34,31 @@ in caches that the others have just used, as it is in an application. On one cor
 Redlock's masters take turns, where on machines of their own they would not."""
 
 REASONS = """\
-The floor of a round trip is the kernel's: see the table "steps-of-a-read" below, from a
-bare PING to the whole request.
+The floor of a round trip is the kernel's: see the table "steps-of-a-read" below, from
+a bare PING to the whole request.
 
-* *The script.* A load is one script, which prolongs the session, tells an answer that is
-  another's, and leaves large fields where they are. Redis has to make a Lua string of each
-  field and a reply of each Lua string; that is most of what the script costs over a bare
-  HGETALL. ECHO, HGETALL and PTTL in one pipeline would take hardly longer than HGETALL
-  alone. It was tried and left: a field of 1 MB would come with each small read, and a
-  session that is due would need a second round trip. What the scripts keep for themselves
-  is in one field instead of six, which was cheaper.
-* *redis-py's connection.* A held `Connection` takes about a third off what redis-py's pool
-  and client take. The rest is its packing, `sendall`, parser and checks, in Python.
-* *In process* a read is some 130 calls of Python functions. In a tight loop
-  (`make bench-pytest`) it takes a fraction of what it takes here, where the others have
-  used the caches in between: then each function is fetched anew, so that the number of
-  different functions counts more than what they do. Beaker's fewer and longer ones do
-  better by that measure than ours. Before the hot paths were shortened, ours took 1.2
-  times Beaker's time for a read, and 4.2 for a request that touches nothing.
-* *Untouched*: three objects are made, a session, its life and the exchange; none of the
-  cookie, the id or the options is looked at.
-* *A lock* comes and goes with the load and the commit, in the same round trips, but its two
-  scripts run, too.
+* *The script.* A load is one script, which prolongs the session, tells an answer
+  that is another's, and leaves large fields where they are. Redis has to make a Lua
+  string of each field and a reply of each Lua string; that is most of what the
+  script costs over a bare HGETALL. ECHO, HGETALL and PTTL in one pipeline would
+  take hardly longer than HGETALL alone. It was tried and left: a field of 1 MB
+  would come with each small read, and a session that is due would need a second
+  round trip. What the scripts keep for themselves is in one field instead of six,
+  which was cheaper.
+* *redis-py's connection.* A held `Connection` takes about a third off what redis-
+  py's pool and client take. The rest is its packing, `sendall`, parser and checks,
+  in Python.
+* *In process* a read is some 130 calls of Python functions. In a tight loop (`make
+  bench-pytest`) it takes a fraction of what it takes here, where the others have
+  used the caches in between: then each function is fetched anew, so that the number
+  of different functions counts more than what they do. Beaker's fewer and longer
+  ones do better by that measure than ours. Before the hot paths were shortened,
+  ours took 1.2 times Beaker's time for a read, and 4.2 for a request that touches
+  nothing.
+* *Untouched*: three objects are made, a session, its life and the exchange; none of
+  the cookie, the id or the options is looked at.
+* *A lock* comes and goes with the load and the commit, in the same round trips, but
+  its two scripts run, too.
 * *Redlock*: five masters and the client share one core here; see the introduction."""
 
 PACKAGES = [

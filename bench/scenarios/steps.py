@@ -22,7 +22,7 @@ NOTHING = b"return {ARGV[1]}"
 
 
 def on_socket(*commands: list[Any]) -> Maker:
-    """The commands' bytes on a blocking socket, until answers of their size are there."""
+    """The commands' bytes on a blocking socket, until as many answers are there."""
 
     def make(world: World) -> Run:
         question = b"".join(_packed(world, command) for command in commands)
@@ -108,7 +108,7 @@ def _packed(world: World, command: list[Any]) -> bytes:
 SCENARIOS = [
     Alone(
         "steps-of-a-read",
-        "Where the time of a read goes: each step has the one above it inside; redis-py beside.",
+        "Where a read's time goes: each step has the one above it inside; redis-py beside.",
         {
             "bare socket: PING": on_socket(["PING"]),
             floors.SOCKET: floors.socket_read,
