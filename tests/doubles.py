@@ -6,7 +6,9 @@ import contextlib
 import re
 import socket
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
+from enum import Enum
 from typing import Any, NoReturn
 
 import redis
@@ -19,7 +21,10 @@ Command = tuple[Any, ...]
 
 
 def parse_commands(request: bytes) -> Iterator[Command]:
-    """The commands in a RESP request: the name as upper-case str, then bytes."""
+    """The commands in a RESP request: the name as upper-case str, then bytes.
+
+    Raises ValueError where the request does not end with a command's end.
+    """
     at = 0
     while at < len(request):
         count, at = _number(request, at)
@@ -28,6 +33,8 @@ def parse_commands(request: bytes) -> Iterator[Command]:
             length, at = _number(request, at)
             words.append(request[at : at + length])
             at += length + 2
+        if at > len(request):
+            raise ValueError("a piece of a command")
         yield (words[0].decode().upper(), *words[1:])
 
 
@@ -141,6 +148,18 @@ def _close(connection: socket.socket | None) -> None:
         connection.close()
 
 
+class Fault(Enum):
+    """What befalls the next request that passes a `FlakyProxy`, or its reply."""
+
+    NO_REQUEST = "request lost"
+    NO_REPLY = "reply lost"
+    HALF_REPLY = "half a reply"
+    LATE_REPLY = "reply late"
+
+
+REPLY_FAULTS = (Fault.NO_REPLY, Fault.HALF_REPLY, Fault.LATE_REPLY)
+
+
 class _Link:
     """One client's connection through the proxy, a thread for each direction."""
 
@@ -153,6 +172,8 @@ class _Link:
         self._upstream: socket.socket | None = None
         self._threads: list[threading.Thread] = []
         self._in_handshake = False
+        self._is_closed = False
+        self._refused = b""
         self.has_lost = False
 
     def open(self) -> None:
@@ -167,8 +188,13 @@ class _Link:
             self._threads[-1].start()
 
     def close(self) -> None:
+        self._is_closed = True
         _close(self._client)
         _close(self._upstream)
+
+    @property
+    def is_over(self) -> bool:
+        return self._is_closed and not any(t.is_alive() for t in self._threads)
 
     def join(self) -> None:
         for thread in self._threads:
@@ -176,41 +202,59 @@ class _Link:
 
     def _forward_requests(self) -> None:
         assert self._upstream is not None
-        self._pump(self._client, self._upstream, self._note_request)
+        self._pump(self._client, self._pass_request)
         with contextlib.suppress(OSError):
             self._upstream.shutdown(socket.SHUT_WR)
 
     def _forward_replies(self) -> None:
         assert self._upstream is not None
-        if self._pump(self._upstream, self._client, self._passes_reply):
+        if self._pump(self._upstream, self._pass_reply):
             self._let_server_finish(self._upstream)
         self.close()
 
-    def _pump(
-        self,
-        source: socket.socket,
-        sink: socket.socket,
-        passes: Callable[[bytes], bool],
-    ) -> bool:
-        """Copies until either side ends; true if ``passes`` refused a piece."""
+    def _pump(self, source: socket.socket, pass_on: Callable[[bytes], bool]) -> bool:
+        """Copies until either side ends; true if ``pass_on`` refused a piece."""
         with contextlib.suppress(OSError):
             while piece := source.recv(65536):
                 if self._proxy.is_black_hole:
                     self.has_lost = True
-                elif not passes(piece):
+                elif not pass_on(piece):
                     return True
-                else:
-                    sink.sendall(piece)
         return False
 
-    def _note_request(self, piece: bytes) -> bool:
+    def _pass_request(self, piece: bytes) -> bool:
+        assert self._upstream is not None
         first = self.FIRST_COMMAND.match(piece)
         if first is not None:
             self._in_handshake = first[1].upper() in self.HANDSHAKE
+        if not self._in_handshake:
+            if self._proxy.refusal:
+                self._refuse(piece)
+                return True
+            if self._proxy.takes(Fault.NO_REQUEST):
+                return False
+        self._upstream.sendall(piece)
         return True
 
-    def _passes_reply(self, _: bytes) -> bool:
-        return self._in_handshake or not self._proxy.takes_reply()
+    def _refuse(self, piece: bytes) -> None:
+        """Answers whole requests only; a large one comes in several pieces."""
+        self._refused += piece
+        with contextlib.suppress(ValueError):
+            count = len(list(parse_commands(self._refused)))
+            self._refused = b""
+            self._client.sendall(self._proxy.refusal * count)
+
+    def _pass_reply(self, piece: bytes) -> bool:
+        fault = None if self._in_handshake else self._proxy.takes(*REPLY_FAULTS)
+        if fault is Fault.NO_REPLY:
+            return False
+        if fault is Fault.HALF_REPLY:
+            self._client.sendall(piece[: len(piece) // 2])
+            return False
+        if fault is Fault.LATE_REPLY:
+            self._proxy.delay()
+        self._client.sendall(piece)
+        return True
 
     def _let_server_finish(self, upstream: socket.socket) -> None:
         """Returns when the server has read all it was sent and has hung up.
@@ -235,13 +279,16 @@ class FlakyProxy:
         self.target = (HOST, server.port)
         self._lock = threading.Lock()
         self._links: list[_Link] = []
-        self._armed = False
-        self._closed = False
+        self._armed: Fault | None = None
+        self._closed = threading.Event()
+        self._late = 0.0
         self._listener = socket.create_server((HOST, 0))
         self.port: int = self._listener.getsockname()[1]
-        self.dropped = 0
-        """How many replies were swallowed so far."""
+        self.hits: Counter[Fault] = Counter()
+        """How often each fault has befallen somebody so far."""
         self.is_black_hole = False
+        self.is_cut = False
+        self.refusal = b""
         self._thread = threading.Thread(target=self._accept, daemon=True)
         self._thread.start()
 
@@ -262,8 +309,8 @@ class FlakyProxy:
 
     def close(self) -> None:
         """Closes every connection and waits for the threads; idempotent."""
-        if not self._closed:
-            self._closed = True
+        if not self._closed.is_set():
+            self._closed.set()
             self._wake()
             self._thread.join()
             self._listener.close()
@@ -283,15 +330,43 @@ class FlakyProxy:
         the proxy had passed on by then. Replies to HELLO, AUTH, CLIENT and
         SELECT pass: the loss hits the first reply to a real request.
         """
-        with self._lock:
-            self._armed = True
+        self.arm(Fault.NO_REPLY)
 
-    def takes_reply(self) -> bool:
-        """Whether the reply at hand is the one to swallow; asked by the links."""
+    def arm(self, fault: Fault, late: float = 0.0) -> None:
+        """The fault hits the next request, or reply, that is no handshake; once.
+
+        A half reply, too, ends with the client's connection, and only after the
+        server has executed the request. A lost request is never executed.
+
+        Args:
+            late: How many seconds a late reply is late.
+        """
         with self._lock:
-            armed, self._armed = self._armed, False
-            self.dropped += armed
-            return armed
+            self._armed, self._late = fault, late
+
+    def disarm(self) -> bool:
+        """Whether a fault was armed that has hit nobody; none is any more."""
+        with self._lock:
+            armed, self._armed = self._armed, None
+            return armed is not None
+
+    def takes(self, *faults: Fault) -> Fault | None:
+        """The fault, one of these, that hits what is at hand; asked by the links."""
+        with self._lock:
+            if self._armed not in faults:
+                return None
+            fault, self._armed = self._armed, None
+            self.hits[fault] += 1
+            return fault
+
+    @property
+    def dropped(self) -> int:
+        """How many replies were swallowed so far."""
+        return self.hits[Fault.NO_REPLY]
+
+    def delay(self) -> None:
+        """Returns when a late reply may go on; asked by the links."""
+        self._closed.wait(self._late)
 
     def black_hole(self) -> None:
         """From now on connections are accepted but nothing is passed on.
@@ -300,14 +375,27 @@ class FlakyProxy:
         """
         self.is_black_hole = True
 
+    def cut(self) -> None:
+        """Closes all connections; new ones are closed at once."""
+        with self._lock:
+            self.is_cut = True
+            links = list(self._links)
+        for link in links:
+            link.close()
+
+    def refuse(self, text: str) -> None:
+        """From now on each command but a handshake's gets this error as its reply."""
+        self.refusal = f"-{text}\r\n".encode()
+
     def restore(self) -> None:
-        """Ends ``black_hole()``.
+        """Ends ``black_hole()``, ``cut()`` and ``refuse()``.
 
         What was sent meanwhile is never delivered: the connections that lost
         something, or were opened meanwhile, are closed.
         """
         with self._lock:
-            self.is_black_hole = False
+            self.is_black_hole = self.is_cut = False
+            self.refusal = b""
             lost = [link for link in self._links if link.has_lost]
         for link in lost:
             link.close()
@@ -316,16 +404,19 @@ class FlakyProxy:
         """Takes connections until the proxy is closed."""
         while True:
             client, _ = self._listener.accept()
-            if self._closed:
+            if self._closed.is_set():
                 client.close()
                 return
             self._add(_Link(self, client))
 
     def _add(self, link: _Link) -> None:
         with self._lock:
+            self._links = [link for link in self._links if not link.is_over]
             self._links.append(link)
             link.has_lost = self.is_black_hole
-        if not link.has_lost:
+        if self.is_cut:
+            link.close()
+        elif not link.has_lost:
             link.open()
 
 

@@ -1,0 +1,9 @@
+"""What a request gets while Redis is ill, and what is in the store afterwards.
+
+::
+
+    states.py   the illnesses: how each is brought about, and how it ends
+    cells.py    requests that are hit in the middle, and what is seen of each
+    table.py    what docs/reliability.md promises
+    groups.py   a Sentinel group and a Cluster that fail over
+"""

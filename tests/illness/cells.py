@@ -1,0 +1,197 @@
+"""Requests that are hit in the middle, and what is seen of each.
+
+A cell is one request of one kind, by one kind of client. Its session lies in the store
+before; its application says when the illness is to strike.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+from wsgiref.validate import validator
+
+from doubles import FlakyProxy
+from histories.visitor import App, app, send
+from redis import ConnectionError as RedisConnectionError
+from redis import Redis, RedisCluster
+from redis import TimeoutError as RedisTimeoutError
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+from servers import HOST, Cluster
+
+from smartredis_wsgi import Session, SessionMiddleware, SessionStore
+
+RETRIED = (RedisConnectionError, RedisTimeoutError)
+RETRIES = {"url": None, "retries": 1, "gives up": 0}
+"""Clients, and how often each tries again; the product's own holds connections."""
+BEFORE = {"n": 0}
+LOCK_EXPIRY = 60.0
+Strike = Callable[[], object]
+
+
+def load(session: Session, strike: Strike) -> None:
+    strike()
+    dict(session)
+
+
+def commit(session: Session, strike: Strike) -> None:
+    dict(session)
+    session.incr("n")
+    session["seen"] = True
+    strike()
+
+
+def create(session: Session, strike: Strike) -> None:
+    session["n"] = 1
+    strike()
+
+
+def rotate(session: Session, strike: Strike) -> None:
+    dict(session)
+    session.incr("n")
+    session.regenerate_id()
+    strike()
+
+
+def unlock(session: Session, strike: Strike) -> None:
+    dict(session)
+    strike()
+
+
+def destroy(session: Session, strike: Strike) -> None:
+    strike()
+    session.destroy()
+
+
+class Act(NamedTuple):
+    """What a request does, under which lock, and what is stored if it is carried out.
+
+    None is a session that is no more.
+    """
+
+    do: Callable[[Session, Strike], None]
+    lock: str
+    after: dict[str, Any] | None
+
+
+ACTS = {
+    "read": Act(load, "none", BEFORE),
+    "create": Act(create, "none", {"n": 1}),
+    "commit": Act(commit, "none", {"n": 1, "seen": True}),
+    "regenerate": Act(rotate, "none", {"n": 1}),
+    "log out": Act(destroy, "none", None),
+    "lock and read": Act(load, "single", BEFORE),
+    "unlock": Act(unlock, "single", BEFORE),
+    "commit and unlock": Act(commit, "single", {"n": 1, "seen": True}),
+}
+LASTING = ("read", "lock and read", "unlock")
+"""Those that change nothing."""
+RENAMING = ("create", "regenerate")
+
+
+class Seen(NamedTuple):
+    """What came of a cell.
+
+    Args:
+        stored: Whether the change is in the store; None if there was none to make.
+    """
+
+    status: str
+    stored: bool | None
+    is_locked: bool
+
+    def __str__(self) -> str:
+        word = {None: "", True: " done", False: " kept"}[self.stored]
+        return self.status + word + " lock" * self.is_locked
+
+
+class Cell:
+    """One request to a site of its own, by a client of its own."""
+
+    def __init__(self, name: str, site: App) -> None:
+        self.name = name
+        self.runs = 0
+        """How often the application was run for the request."""
+        self._act, self._site = ACTS[name], validator(site)
+        self._next_id = ""
+
+    def prepare(self) -> None:
+        """Make the session; a connection is there from now on."""
+        self._cookie = send(self._site, lambda session: session.update(BEFORE)).cookie
+        self._first_id = self._cookie.partition("=")[2]
+
+    def run(self, strike: Strike) -> str:
+        """The request; returns its status."""
+
+        def act(session: Session) -> None:
+            self.runs += 1
+            if self.name in RENAMING:
+                self._next_id = session.id
+            self._act.do(session, strike)
+            if self.name in RENAMING:
+                self._next_id = session.id
+
+        cookie = "" if self.name == "create" else self._cookie
+        return send(self._site, act, cookie).status.partition(" ")[0]
+
+    def serves(self) -> bool:
+        """Whether the site answers another request."""
+        return send(self._site, dict, self._cookie).status == "200 OK"
+
+    def look(self, status: str, admin: Redis | RedisCluster) -> Seen:
+        """What is seen by a client that goes another way; a lock's expiry is made up.
+
+        Raises:
+            AssertionError: What is stored is neither what was nor what should be, or
+                a lock would stay.
+        """
+        store = SessionStore.from_config(client=admin)
+        lock = f"lock:{store.lock_name(self._first_id)}"
+        assert admin.ttl(lock) in {-2, *range(round(LOCK_EXPIRY) + 1)}
+        is_locked = bool(admin.delete(lock))
+        ids = [self._first_id] * (self.name != "create") + [self._next_id]
+        found = [fields for name in ids if name and (fields := _fields(store, name))]
+        return Seen(status, self._judge(found), is_locked)
+
+    def _judge(self, found: list[dict[str, Any]]) -> bool | None:
+        assert len(found) < 2, f"{found}: the session lives under both ids"
+        now = found[0] if found else None
+        if self.name in LASTING:
+            assert now in (None, BEFORE), now
+            return None
+        if now == self._act.after:
+            return True
+        assert now in (None, BEFORE), now
+        return False
+
+
+def _fields(store: SessionStore, session_id: str) -> dict[str, Any]:
+    with store.open(session_id) as session:
+        return dict(session)
+
+
+def site_of(kind: str, proxy: FlakyProxy, lock: str, timeout: float) -> App:
+    """A middleware whose client, of that kind, goes by the proxy."""
+    options: dict[str, Any] = {
+        "lock": lock,
+        "timeout": timeout,
+        "lock_expiry": LOCK_EXPIRY,
+    }
+    times = RETRIES[kind]
+    if times is None:
+        return SessionMiddleware(app, options, url=proxy.url, timeout=timeout)
+    retry = Retry(NoBackoff(), times, RETRIED)
+    client = proxy.client(retry=retry, socket_timeout=timeout)
+    return SessionMiddleware(app, options, client=client)
+
+
+def site_in(cluster: Cluster, kind: str, lock: str) -> App:
+    """The same, where the records live in a Cluster."""
+    options: dict[str, Any] = {"lock": lock, "lock_expiry": LOCK_EXPIRY}
+    times = RETRIES[kind]
+    if times is None:
+        return SessionMiddleware(app, options, url=cluster.url)
+    client = RedisCluster(
+        host=HOST, port=cluster.nodes[0].port, retry=Retry(NoBackoff(), times)
+    )
+    return SessionMiddleware(app, options, client=client)
