@@ -1,10 +1,10 @@
-# make demo [ARGS=--once] | test | explore | histories | bench [ARGS=--quick] | bench-pytest
+# make demo [ARGS=--once] | test | explore | histories | soak | bench [ARGS=--quick] | bench-pytest
 #      | lint | clean
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test explore histories bench bench-pytest lint clean
+.PHONY: demo test explore histories soak bench bench-pytest lint clean
 
 demo: $(VENV)/ready-demo
 	@$(BIN)/python -m smartredis_wsgi.demo $(ARGS)
@@ -17,6 +17,9 @@ explore: $(VENV)/ready-test
 
 histories: $(VENV)/ready-test
 	cd tests && ../$(BIN)/python -m histories.run $(ARGS)
+
+soak: $(VENV)/ready-test
+	cd tests && ../$(BIN)/python -m soak.run $(ARGS)
 
 bench: $(VENV)/ready-bench
 	$(BIN)/python bench/run.py $(ARGS)

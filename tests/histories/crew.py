@@ -10,11 +10,10 @@ from __future__ import annotations
 import multiprocessing
 import random
 import signal
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from multiprocessing.connection import Connection, wait
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
-from .history import History
 from .visitor import (
     DEATHS,
     LOSSES,
@@ -62,12 +61,27 @@ def work(number: int, pipe: Connection) -> None:
         pipe.send(None)
 
 
+class Listener(Protocol):
+    """Hears what the processes tell."""
+
+    def tell(self, event: Any) -> None: ...
+
+
 class Crew:
     """So many processes."""
 
-    def __init__(self, size: int) -> None:
+    def __init__(
+        self, size: int, work: Callable[[int, Connection], None] = work
+    ) -> None:
+        """Hire them.
+
+        Args:
+            work: What each does with its number and its pipe, until that ends; it tells
+                None at the end of each job.
+        """
         self._fork = multiprocessing.get_context("forkserver")
         self._fork.set_forkserver_preload(["smartredis_wsgi", "histories.visitor"])
+        self._work = work
         self._hired = 0
         self._crew = [self._hire() for _ in range(size)]
         self.killed = 0
@@ -83,7 +97,7 @@ class Crew:
             process.join(SECONDS)
         self.sites.close()
 
-    def play(self, jobs: Sequence[Job], history: History) -> None:
+    def play(self, jobs: Sequence[Any], history: Listener) -> None:
         """Have each process do its job, all at once.
 
         Raises:
@@ -101,7 +115,7 @@ class Crew:
                 if not self._hear(pipe, history, busy[pipe]):
                     del busy[pipe]
 
-    def _hear(self, pipe: Any, history: History, place: int) -> bool:
+    def _hear(self, pipe: Any, history: Listener, place: int) -> bool:
         """Take an event; returns whether more are to come."""
         try:
             event = pipe.recv()
@@ -126,7 +140,7 @@ class Crew:
         self._hired += 1
         ours, theirs = self._fork.Pipe()
         process = self._fork.Process(
-            target=work, args=(self._hired, theirs), daemon=True
+            target=self._work, args=(self._hired, theirs), daemon=True
         )
         process.start()
         theirs.close()
