@@ -368,8 +368,37 @@ class Server:
         return redis.Redis(host=HOST, port=self.port, **options)
 
 
+class Sentinel(Server):
+    """A Sentinel that watches one master, which it calls ``mymaster``.
+
+    So many of them must find it down for another to take its place.
+    """
+
+    def __init__(self, master: Server, quorum: int = 1) -> None:
+        super().__init__(master.name)
+        self._master = master
+        self._quorum = quorum
+
+    def _command(self) -> list[str]:
+        assert self._folder
+        config = self._folder / "sentinel.conf"
+        config.write_text(
+            f"port {self.port}\nbind {HOST}\ndir {self._folder}\n"
+            f"sentinel monitor mymaster {HOST} {self._master.port} {self._quorum}\n"
+            "sentinel down-after-milliseconds mymaster 1000\n"
+            "sentinel failover-timeout mymaster 5000\n"
+        )
+        return [str(self.program), str(config), "--sentinel"]
+
+    def _ready(self) -> bool:
+        try:
+            return self.ask(b"PING\r\n").startswith(b"+PONG")
+        except OSError:
+            return False
+
+
 class Cluster:
-    """Three masters that share the slots evenly and have no replicas."""
+    """Three masters that share the slots evenly, with a replica for each or without."""
 
     OPTIONS = (
         "--cluster-enabled",
@@ -380,9 +409,13 @@ class Cluster:
         HOST,
     )
 
-    def __init__(self, name: str = "valkey", *options: str) -> None:
+    def __init__(
+        self, name: str = "valkey", *options: str, has_replicas: bool = False
+    ) -> None:
         self.name = name
-        self.nodes = [Server(name, *self.OPTIONS, *options) for _ in SLOTS]
+        words = (*self.OPTIONS, *options)
+        self.nodes = [Server(name, *words) for _ in SLOTS]
+        self.replicas = [Server(name, *words) for _ in SLOTS if has_replicas]
 
     def __enter__(self) -> Cluster:
         return self.start()
@@ -398,18 +431,19 @@ class Cluster:
     def start(self) -> Cluster:
         """Returns once every node says ``cluster_state:ok``."""
         try:
-            for node in self.nodes:
+            for node in (*self.nodes, *self.replicas):
                 node.start()
             self._share_slots()
             self._meet()
             self.wait()
+            self._replicate()
         except BaseException:
             self.close()
             raise
         return self
 
     def close(self) -> None:
-        for node in self.nodes:
+        for node in (*self.nodes, *self.replicas):
             node.close()
 
     def _share_slots(self) -> None:
@@ -420,17 +454,26 @@ class Cluster:
                 client.execute_command("CLUSTER ADDSLOTS", *slots)
 
     def _meet(self) -> None:
-        first, *others = self.nodes
+        first, *others = (*self.nodes, *self.replicas)
         with first.client() as client:
             for node in others:
                 client.execute_command("CLUSTER MEET", HOST, node.port)
 
+    def _replicate(self) -> None:
+        for master, replica in zip(self.nodes, self.replicas, strict=False):
+            with master.client(decode_responses=True) as client:
+                name = client.execute_command("CLUSTER MYID")
+            with replica.client() as client:
+                client.execute_command("CLUSTER REPLICATE", name)
+            wait_for_link(replica)
+
     def wait(self) -> None:
         """Waits until every node finds the cluster complete."""
-        for node in self.nodes:
+        nodes = (*self.nodes, *self.replicas)
+        for node in nodes:
             with node.client(decode_responses=True) as client:
                 wait_until(
-                    lambda client=client: _is_complete(client),  # type: ignore[misc]
+                    lambda client=client: _is_complete(client, len(nodes)),  # type: ignore[misc]
                     CLUSTER_SECONDS,
                     f"the cluster, as {node!r} sees it",
                 )
@@ -446,12 +489,22 @@ class Cluster:
         return self
 
 
-def _is_complete(client: redis.Redis) -> bool:
+def wait_for_link(replica: Server) -> None:
+    """Waits until a replica has what its master has, and hears what is new."""
+    with replica.client(decode_responses=True) as client:
+        wait_until(
+            lambda: client.info("replication").get("master_link_status") == "up",
+            CLUSTER_SECONDS,
+            f"{replica!r}, a replica",
+        )
+
+
+def _is_complete(client: redis.Redis, nodes: int) -> bool:
     state: Any = client.execute_command("CLUSTER INFO")
     wanted = {
         "cluster_state": "ok",
         "cluster_slots_ok": "16384",
-        "cluster_known_nodes": str(len(SLOTS)),
+        "cluster_known_nodes": str(nodes),
         "cluster_size": str(len(SLOTS)),
     }
     return all(str(state.get(key)) == value for key, value in wanted.items())

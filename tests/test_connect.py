@@ -14,7 +14,7 @@ import pytest
 import redis as redis_py
 import redis.asyncio
 from conftest import Backend
-from servers import HOST, Cluster, Monitor, Server, free_port
+from servers import HOST, Cluster, Monitor, Sentinel, Server, free_port
 
 from smartredis_wsgi import ConfigError, SessionStore, StoreUnavailable
 from smartredis_wsgi.connect import client_for
@@ -113,29 +113,6 @@ def test_a_cluster_url_serves(cluster: Cluster, lock: str) -> None:
 def test_a_cluster_url_may_name_only_one_node(cluster: Cluster) -> None:
     with opened(cluster.url.partition(",")[0]) as store:
         live_through(store)
-
-
-class Sentinel(Server):
-    """A Sentinel that watches one master, which it calls ``mymaster``."""
-
-    def __init__(self, master: Server) -> None:
-        super().__init__(master.name)
-        self._master = master
-
-    def _command(self) -> list[str]:
-        assert self._folder
-        config = self._folder / "sentinel.conf"
-        config.write_text(
-            f"port {self.port}\nbind {HOST}\ndir {self._folder}\n"
-            f"sentinel monitor mymaster {HOST} {self._master.port} 1\n"
-        )
-        return [str(self.program), str(config), "--sentinel"]
-
-    def _ready(self) -> bool:
-        try:
-            return self.ask(b"PING\r\n").startswith(b"+PONG")
-        except OSError:
-            return False
 
 
 @pytest.fixture

@@ -56,12 +56,14 @@ class Place(NamedTuple):
         store: ours or blob.
         client: held, retries or gives up.
         ports: Of the server, or of a Cluster's nodes.
+        url: Instead of a client; there are no proxies then.
     """
 
     store: str
     lock: str
     client: str
-    ports: tuple[int, ...]
+    ports: tuple[int, ...] = ()
+    url: str = ""
 
 
 class Stint(NamedTuple):
@@ -90,7 +92,7 @@ class Site:
             FlakyProxy(Address(port))  # type: ignore[arg-type]
             for port in place.ports
         ]
-        self.app = validator(self._middleware(self._client()))
+        self.app = validator(self._middleware())
 
     def close(self) -> None:
         for proxy in self.proxies:
@@ -126,12 +128,15 @@ class Site:
                 if time.monotonic() > deadline:
                     raise
 
-    def _middleware(self, client: Any) -> App:
+    def _middleware(self) -> App:
         if self.place.store == "blob":
-            return BlobSessions(app, client)
+            return BlobSessions(app, self._client())
         options: dict[str, Any] = {"lock": self.place.lock, "timeout": TIMEOUT}
         limits = {"lock_expiry": 0.5, "lock_wait": 1, "delete_expiry": 120}
-        return SessionMiddleware(app, options, client=client, on_gone="raise", **limits)
+        address = (
+            {"url": self.place.url} if self.place.url else {"client": self._client()}
+        )
+        return SessionMiddleware(app, options, on_gone="raise", **limits, **address)
 
     # -- faults ------------------------------------------------------------------------
 
@@ -178,9 +183,13 @@ class Worker:
     """One stint."""
 
     def __init__(
-        self, site: Site, stint: Stint, tell: Callable[[Event], object]
+        self,
+        site: Site,
+        stint: Stint,
+        tell: Callable[[Event], object],
+        verbs: dict[str, int] = VERBS,
     ) -> None:
-        self._site, self._stint, self._tell = site, stint, tell
+        self._site, self._stint, self._tell, self._verbs = site, stint, tell, verbs
         self._dice = random.Random(stint.seed)
         self._cookies = dict(stint.cookies)
         self._ended: set[str] = set()
@@ -188,7 +197,7 @@ class Worker:
 
     def visit(self, token: str) -> None:
         """One request by chance."""
-        verb = self._choose(VERBS)
+        verb = self._choose(self._verbs)
         story = self._choose(dict.fromkeys(self._cookies, 1))
         if verb in OWNERS and (story not in self._stint.owned or story in self._ended):
             verb = "append"

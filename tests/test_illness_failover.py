@@ -1,0 +1,82 @@
+"""Masters that die and slots that move while requests run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from illness.groups import (
+    AFTER,
+    BEFORE,
+    DURING,
+    FAST,
+    Load,
+    SentinelGroup,
+    fail_over,
+    move_slots,
+)
+from redis import RedisCluster
+from servers import HOST, Cluster
+
+LOCKS = ["none", "single"]
+ENOUGH = 60
+
+
+@pytest.fixture
+def group() -> Iterator[SentinelGroup]:
+    with SentinelGroup() as group:
+        yield group
+
+
+@pytest.fixture
+def cluster_with_replicas() -> Iterator[Cluster]:
+    options = (*FAST, "--cluster-node-timeout", "1000")
+    with Cluster("valkey", *options, has_replicas=True) as cluster:
+        yield cluster
+
+
+def assert_nothing_is_wrong(load: Load) -> None:
+    tally = load.judge()
+    assert tally.acknowledged >= 2 * ENOUGH
+    assert not tally.violations, tally
+
+
+def test_what_a_replica_has_survives_its_master(group: SentinelGroup) -> None:
+    with group.master.client() as before, group.replica.client() as after:
+        load = Load(group.url, "none", before, group.master)
+        with load.running():
+            load.enter(BEFORE, ENOUGH)
+            load.enter(DURING, 0)
+            group.fail_over()
+            load.enter(AFTER, ENOUGH)
+        load.look_by(after)
+        assert_nothing_is_wrong(load)
+
+
+def test_what_a_replica_has_survives_a_clusters_master(
+    cluster_with_replicas: Cluster,
+) -> None:
+    cluster = cluster_with_replicas
+    with RedisCluster(host=HOST, port=cluster.nodes[1].port) as client:
+        load = Load(cluster.url, "none", client, cluster.nodes[0])
+        with load.running():
+            load.enter(BEFORE, ENOUGH)
+            load.enter(DURING, 0)
+            fail_over(cluster)
+            load.enter(AFTER, ENOUGH)
+        assert_nothing_is_wrong(load)
+
+
+@pytest.mark.parametrize("lock", LOCKS)
+def test_slots_may_move_under_load(lock: str) -> None:
+    with (
+        Cluster("valkey") as cluster,
+        RedisCluster(host=HOST, port=cluster.nodes[1].port) as client,
+    ):
+        load = Load(cluster.url, lock, client, None)
+        with load.running():
+            load.enter(BEFORE, ENOUGH)
+            load.enter(DURING, 0)
+            assert move_slots(cluster)
+            load.enter(AFTER, ENOUGH)
+        assert_nothing_is_wrong(load)
