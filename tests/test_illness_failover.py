@@ -16,7 +16,7 @@ from illness.groups import (
     move_slots,
 )
 from redis import RedisCluster
-from servers import HOST, Cluster
+from servers import HOST, Cluster, Server, assert_sessions_expire
 
 LOCKS = ["none", "single"]
 ENOUGH = 60
@@ -35,8 +35,11 @@ def cluster_with_replicas() -> Iterator[Cluster]:
         yield cluster
 
 
-def assert_nothing_is_wrong(load: Load) -> None:
+def assert_nothing_is_wrong(load: Load, *servers: Server) -> None:
     tally = load.judge()
+    for server in servers:
+        with server.client() as admin:
+            assert_sessions_expire(admin)
     assert tally.acknowledged >= 2 * ENOUGH
     assert not tally.violations, tally
 
@@ -50,7 +53,7 @@ def test_what_a_replica_has_survives_its_master(group: SentinelGroup) -> None:
             group.fail_over()
             load.enter(AFTER, ENOUGH)
         load.look_by(after)
-        assert_nothing_is_wrong(load)
+        assert_nothing_is_wrong(load, group.replica)
 
 
 def test_what_a_replica_has_survives_a_clusters_master(
@@ -64,7 +67,7 @@ def test_what_a_replica_has_survives_a_clusters_master(
             load.enter(DURING, 0)
             fail_over(cluster)
             load.enter(AFTER, ENOUGH)
-        assert_nothing_is_wrong(load)
+        assert_nothing_is_wrong(load, cluster.replicas[0], *cluster.nodes[1:])
 
 
 @pytest.mark.parametrize("lock", LOCKS)
@@ -79,4 +82,4 @@ def test_slots_may_move_under_load(lock: str) -> None:
             load.enter(DURING, 0)
             assert move_slots(cluster)
             load.enter(AFTER, ENOUGH)
-        assert_nothing_is_wrong(load)
+        assert_nothing_is_wrong(load, *cluster.nodes)

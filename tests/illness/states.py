@@ -177,16 +177,24 @@ STATES: dict[str, Harm] = {
     "`OOM`": full,
     "`MISCONF`": misconfigured,
 }
-HANGING = {"paused", "black hole"}
+HANGING = {"paused", "black hole", "reply too late"}
 
 
-def lose(fault: Fault) -> Callable[[FlakyProxy, Redis], object]:
-    return lambda proxy, _: proxy.arm(fault)
+def _arming(fault: Fault) -> Callable[[FlakyProxy, Redis], object]:
+    return lambda proxy, _: proxy.arm(fault, late=60)
 
 
 ACCIDENTS: dict[str, Callable[[FlakyProxy, Redis], object]] = {
-    "request lost": lose(Fault.NO_REQUEST),
-    "reply lost": lose(Fault.NO_REPLY),
-    "half a reply": lose(Fault.HALF_REPLY),
+    "request lost": _arming(Fault.NO_REQUEST),
+    "reply lost": _arming(Fault.NO_REPLY),
+    "half a reply": _arming(Fault.HALF_REPLY),
+    "reply too late": _arming(Fault.LATE_REPLY),
     "scripts flushed": lambda _, admin: admin.script_flush(),
 }
+NOT_REPEATED = {
+    "request lost": ("gives up",),
+    "reply lost": ("gives up",),
+    "half a reply": ("gives up",),
+    "reply too late": ("url", "gives up"),
+}
+"""The clients that do not send again what such an accident has hit."""
