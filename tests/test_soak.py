@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import pytest
+from explorer.mutants import MUTANTS
 from soak import run
 from soak.chaos import OFTEN
 from soak.ledger import Attempt, Ledger, Result, Tally, Visited, Wrong
@@ -36,6 +37,18 @@ def test_a_whole_blob_store_is_found_out() -> None:
     with run.Ground("server") as ground:
         total = run.soak(ground, "blob", 0.0, SIZE)
     assert total.violations
+
+
+def test_a_mutant_that_repeats_commits_is_found_out() -> None:
+    name = "a commit that is sent again is not recognised"
+    assert run.MUTANT_SHOWS[name] == "twice"
+    total = run.soak_mutant(name, 5.0, SIZE)
+    assert total.twice or total.denied, total
+
+
+def test_what_must_be_zero_has_mutants_that_are_not() -> None:
+    assert {mutant.name for mutant in MUTANTS} >= run.MUTANT_SHOWS.keys()
+    assert {"lost", "twice", "back"} == {*run.MUTANT_SHOWS.values()}
 
 
 def test_every_session_has_one_owner() -> None:

@@ -3,27 +3,32 @@
 Rounds of requests by several processes, which are hit by faults, on servers that are,
 too: first on one server, then in a Cluster. After each round everything is well again,
 and what was acknowledged is compared with what is stored. A whole-blob store goes
-through the same. The exit status is 1 if there was a violation, or the control showed
-none.
+through the same, and so do some of the explorer's mutants. The exit status is 1 if
+there was a violation, or a control or a mutant did not show what it should.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import random
+import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from typing import Any, NamedTuple
 
 from explorer.blob import BlobSession
+from explorer.mutants import MUTANTS, TESTS, MutantError, mutated
 from histories.crew import Crew
 from histories.visitor import COOKIE
 from redis import RedisCluster
 from servers import HOST, Cluster, Server, assert_sessions_expire
 
+import smartredis_wsgi
 from smartredis_wsgi import SessionStore
 
 from .chaos import KEEPING, Chaos
@@ -38,8 +43,15 @@ CLIENTS = {
     "server": ("held", "retries", "gives up"),
     "cluster": ("retries", "gives up"),
 }
-CONTROL_SHARE = 20
-"""The control's part of the time."""
+CONTROL_SHARE = 14
+"""So many times shorter is each control."""
+MUTANT_SHOWS = {
+    "appended lists are taken as leaves": "lost",
+    "a commit that is sent again is not recognised": "twice",
+    "destroying leaves the record": "back",
+    "a rotation copies the record": "back",
+}
+"""Mutants of the explorer's, and what each has to show."""
 
 
 class Size(NamedTuple):
@@ -141,12 +153,11 @@ def soak(ground: Ground, store: str, seconds: float, size: Size) -> Tally:
     """Play rounds for so long, at least one."""
     total, progress = Tally(), Progress(f"{store}, {ground.kind}", seconds)
     dice = random.Random(f"{size.seed} {store} {ground.kind}")
+    clients = CLIENTS[ground.kind] if store == "ours" else ("gives up",)
+    ways = [(lock, client) for client in clients for lock in LOCKS]
     with Crew(size.processes, work) as crew:
         while not (total.rounds and progress.is_over):
-            lock = LOCKS[total.rounds % len(LOCKS)]
-            client = (
-                dice.choice(CLIENTS[ground.kind]) if store == "ours" else "gives up"
-            )
+            lock, client = ways[total.rounds % len(ways)]
             place = Place(store, lock, client, ground.ports)
             total.add(play(crew, ground, place, size, dice))
             progress.tell(total)
@@ -186,6 +197,39 @@ def stints(
     ]
 
 
+def soak_mutant(name: str, seconds: float, size: Size) -> Tally:
+    """The same on one server, in an interpreter of its own, with broken code.
+
+    Raises:
+        MutantError: It was not played to its end.
+    """
+    (mutant,) = [mutant for mutant in MUTANTS if mutant.name == name]
+    with mutated(mutant) as folder:
+        options = ["--alone", f"{seconds}", "--processes", f"{size.processes}"]
+        ran = subprocess.run(
+            [sys.executable, "-m", "soak.run", *options, "--risk", f"{size.risk}"],
+            cwd=TESTS,
+            env={**os.environ, "PYTHONPATH": str(folder)},
+            capture_output=True,
+            text=True,
+            timeout=10 * seconds + 60,
+            check=False,
+        )
+        if ran.returncode:
+            raise MutantError(ran.stderr[-2000:])
+        told = json.loads(ran.stdout.splitlines()[-1])
+        if not told.pop("package").startswith(str(folder)):
+            raise MutantError("another package was played")
+    return Tally(**{**told, "kinds": Counter(told["kinds"])})
+
+
+def soak_alone(seconds: float, size: Size) -> None:
+    """On one server, ours, whatever package that is; told on one line."""
+    with Ground("server") as ground:
+        total = soak(ground, "ours", seconds, size)
+    print(json.dumps({**vars(total), "package": smartredis_wsgi.__file__}))
+
+
 # -- what is printed -----------------------------------------------------------------
 
 SEEN = ("requests", "faults", "acknowledged", "unknown", "stored", "dropped")
@@ -193,31 +237,49 @@ WRONG = ("lost", "twice", "back", "denied", "torn", "stale")
 
 
 def head() -> str:
-    return f"{'':<16}" + "".join(f"{name:>13}" for name in (*SEEN, *WRONG))
+    return (
+        f"{'':<9}"
+        + "".join(f"{n:>9}" for n in (*SEEN[:2], "acked", *SEEN[3:]))
+        + ("".join(f"{name:>7}" for name in WRONG))
+    )
 
 
 def row(name: str, total: Tally) -> str:
-    counts = [getattr(total, part) for part in (*SEEN, *WRONG)]
-    return f"{name:<16}" + "".join(f"{count:>13,}" for count in counts)
+    seen = "".join(f"{getattr(total, part):>9,}" for part in SEEN)
+    return f"{name:<9}{seen}" + "".join(f"{getattr(total, p):>7,}" for p in WRONG)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     options = _options(arguments)
     size = Size(options.processes, options.risk, options.seed)
+    if options.alone is not None:
+        soak_alone(options.alone, size)
+        return 0
     share = 60 * options.minutes / 2
-    kinds, fine = Tally().kinds, True
+    kinds: Counter[str] = Counter()
     print(f"{size.processes} processes\n{head()}", flush=True)
-    for kind in ("server", "cluster"):
+    fine = True
+    for kind in CLIENTS:
         with Ground(kind) as ground:
             ours = soak(ground, "ours", share, size)
-            print(row(kind, ours), flush=True)
-            kinds.update(ours.kinds)
-            fine &= not ours.violations
-            if kind == "server":
-                blob = soak(ground, "blob", share / CONTROL_SHARE, size)
-    print(row("control, a blob", blob))
+        print(row(kind, ours), flush=True)
+        kinds.update(ours.kinds)
+        fine &= not ours.violations
     print("faults: " + ", ".join(f"{kind} {n:,}" for kind, n in kinds.most_common()))
-    return 0 if fine and blob.violations else 1
+    return 0 if play_controls(share / CONTROL_SHARE, size) and fine else 1
+
+
+def play_controls(seconds: float, size: Size) -> bool:
+    """A blob, and mutants, for so long each; returns whether each was found out."""
+    with Ground("server") as ground:
+        blob = soak(ground, "blob", seconds, size)
+    print(f"control, a whole-blob store:\n{row('', blob)}", flush=True)
+    fine = bool(blob.lost and blob.back)
+    for name, wrong in MUTANT_SHOWS.items():
+        total = soak_mutant(name, seconds, size)
+        print(f"mutant, {name}:\n{row('', total)}", flush=True)
+        fine &= bool(getattr(total, wrong))
+    return fine
 
 
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -226,6 +288,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--processes", type=int, default=2 * (os.cpu_count() or 1))
     parser.add_argument("--risk", type=float, default=0.5, help="share of hit requests")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--alone", type=float, help=argparse.SUPPRESS)
     return parser.parse_args(arguments)
 
 
