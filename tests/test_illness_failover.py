@@ -16,7 +16,7 @@ from illness.groups import (
     move_slots,
 )
 from redis import RedisCluster
-from servers import HOST, Cluster, Server, assert_sessions_expire
+from servers import HOST, Cluster, Server, assert_sessions_expire, free_port
 
 LOCKS = ["none", "single"]
 ENOUGH = 60
@@ -54,6 +54,21 @@ def test_what_a_replica_has_survives_its_master(group: SentinelGroup) -> None:
             load.enter(AFTER, ENOUGH)
         load.look_by(after)
         assert_nothing_is_wrong(load, group.replica)
+
+
+def test_what_no_replica_has_is_lost_and_the_ledger_sees_it(
+    group: SentinelGroup,
+) -> None:
+    with group.master.client() as before, group.replica.client() as after:
+        load = Load(group.url, "none", before, None)
+        with load.running():
+            load.enter(BEFORE, ENOUGH)
+            after.replicaof(HOST, free_port())
+            load.enter(DURING, ENOUGH)
+            group.fail_over()
+            load.enter(AFTER, 1)
+        load.look_by(after)
+        assert load.judge().lost
 
 
 def test_what_a_replica_has_survives_a_clusters_master(
