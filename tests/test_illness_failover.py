@@ -40,7 +40,7 @@ def assert_nothing_is_wrong(load: Load, *servers: Server) -> None:
     for server in servers:
         with server.client() as admin:
             assert_sessions_expire(admin)
-    assert tally.acknowledged >= 2 * ENOUGH
+    assert tally.acked >= 2 * ENOUGH
     assert not tally.violations, tally
 
 

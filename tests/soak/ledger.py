@@ -73,6 +73,7 @@ class Tally:
     """What came of it.
 
     Args:
+        acked: Attempts that were acknowledged.
         unknown: Attempts whose end nobody knows; some of them are stored.
         lost: Acknowledged changes that are not there.
         twice: Changes that are there more than once.
@@ -85,7 +86,7 @@ class Tally:
     rounds: int = 0
     requests: int = 0
     faults: int = 0
-    acknowledged: int = 0
+    acked: int = 0
     unknown: int = 0
     stored: int = 0
     dropped: int = 0
@@ -145,7 +146,7 @@ class Ledger:
         stories: dict[str, list[Attempt]] = {name: [] for name in self._first}
         for token, attempt in self._attempts.items():
             result = self._results.get(token)
-            self.tally.acknowledged += result is not None and result.is_done
+            self.tally.acked += result is not None and result.is_done
             self.tally.unknown += result is None
             self.tally.dropped += result is not None and not result.is_done
             if not (result and result.cookie):
