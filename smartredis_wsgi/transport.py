@@ -55,6 +55,9 @@ class Transport(Protocol):
         Its end without a push may be a timeout's, raised as it comes.
         """
 
+    def tell(self, command: Command) -> None:
+        """Let the server know, also one that is silent: behind what it did not answer."""
+
     def drop(self) -> None:
         """Close all connections that nobody uses now; others are made at need."""
 
@@ -139,6 +142,14 @@ class _Connections:
         (reply,) = self.exchange([("BLPOP", key, pause)], self._timeout)
         if is_refusal(reply):
             raise reply
+
+    def tell(self, command: Command) -> None:
+        connection = self._silent and self._silent.connection
+        if connection is None or not connection.is_connected:
+            self.exchange([command])
+        else:  # whose replies nobody will read: it is never used again
+            packed = connection.pack_command(*command)
+            connection.send_packed_command(packed, check_health=False)
 
     def drop(self) -> None:
         _close_all(self._idle)
@@ -296,6 +307,9 @@ class _AnyClient:
 
     def wait(self, key: str, seconds: float) -> None:
         self._client.blpop([key], min(seconds, self._patience() / 2))
+
+    def tell(self, command: Command) -> None:
+        self.exchange([command])
 
     def drop(self) -> None:
         if hasattr(self._client, "disconnect_connection_pools"):

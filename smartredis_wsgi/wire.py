@@ -25,7 +25,7 @@ from .transport import Command, Word, is_refusal, is_timeout, transport_for
 
 T = TypeVar("T")
 
-_AT_ONCE = 0.05  # of the timeout
+_AT_ONCE, _SHORTLY = 0.05, 0.1  # of the timeout
 _NONCE_BYTES = 6  # 8 characters; record.lua counts them
 # Redis 6.2 puts a script's error into a sentence: the code may stand anywhere.
 _CODE = re.compile(
@@ -95,15 +95,25 @@ class Call(Generic[T]):
 
 
 class Patience:
-    """For how many seconds one request may still wait for Redis."""
+    """For how many seconds one request may still wait for Redis.
+
+    Answers that come at once cost nothing, however many there are. Who has no time left
+    after an answer may still ask shortly, so as to give back a lock.
+    """
 
     def __init__(self, seconds: float) -> None:
-        self._all = self.left = seconds
+        self._all = self._left = seconds
+        self._is_answered = True
 
-    def spend(self, seconds: float) -> None:
-        """Answers that come at once cost nothing, however many there are."""
+    @property
+    def seconds(self) -> float:
+        least = _SHORTLY * self._all if self._is_answered else 0.0
+        return max(self._left, least)
+
+    def spend(self, seconds: float, is_answered: bool) -> None:
+        self._is_answered = is_answered
         if seconds > _AT_ONCE * self._all:
-            self.left -= seconds
+            self._left -= seconds
 
 
 class Wire:
@@ -160,6 +170,17 @@ class Wire:
             if not is_timeout(failure):
                 raise _unavailable(failure) from None
 
+    def tell(self, call: Call[Any]) -> None:
+        """Let the server know, whatever it answers, and also if it is silent.
+
+        Raises:
+            StoreUnavailable: It can't be reached.
+        """
+        try:
+            self._transport.tell(call.by_source())
+        except Exception as failure:
+            raise _unavailable(failure) from None
+
     def close(self) -> None:
         """Close connections that are idle; they are made again at need."""
         self._transport.drop()
@@ -177,15 +198,17 @@ class Wire:
         return replies
 
     def _exchange(self, commands: list[Command], patience: Patience) -> list[Any]:
-        if patience.left <= 0:
+        seconds, begun, is_answered = patience.seconds, time.monotonic(), False
+        if seconds <= 0:
             raise StoreUnavailable("Redis took too long for one request; timeout")
-        begun = time.monotonic()
         try:
-            return self._transport.exchange(commands, patience.left)
+            replies = self._transport.exchange(commands, seconds)
+            is_answered = True
+            return replies
         except Exception as failure:  # each client's package has errors of its own
             raise _unavailable(failure) from None
         finally:
-            patience.spend(time.monotonic() - begun)
+            patience.spend(time.monotonic() - begun, is_answered)
 
     def _deliver(self, calls: Sequence[Call[Any]], replies: list[Any]) -> None:
         try:

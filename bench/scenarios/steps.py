@@ -108,7 +108,7 @@ def _packed(world: World, command: list[Any]) -> bytes:
 SCENARIOS = [
     Alone(
         "steps-of-a-read",
-        "Where a read's time goes: each step has the one above it inside; redis-py beside.",
+        "Where a read's time goes, step by step; redis-py's own read beside.",
         {
             "bare socket: PING": on_socket(["PING"]),
             floors.SOCKET: floors.socket_read,

@@ -165,7 +165,13 @@ class SingleNodeLease:
         arguments = (self.token, protocol.SIGNAL_MS)
         script = _release_after(*(rider.script.digest for rider in riders))
         call = Call(script, keys, arguments, lambda _: None, echoes=False)
-        self._strategy.wire.run(*riders, call, patience=self.patience)
+        wire = self._strategy.wire
+        try:
+            wire.run(*riders, call, patience=self.patience)
+        except StoreUnavailable:
+            if riders:
+                raise
+            wire.tell(call)
 
     def release_if_possible(self) -> None:
         try:
