@@ -56,7 +56,7 @@ class Transport(Protocol):
         """
 
     def tell(self, command: Command) -> None:
-        """Let the server know, also one that is silent: behind what it did not answer."""
+        """Let the server know, also a silent one: behind what it did not answer."""
 
     def drop(self) -> None:
         """Close all connections that nobody uses now; others are made at need."""

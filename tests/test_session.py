@@ -2027,6 +2027,20 @@ def test_what_was_saved_without_an_answer_can_be_dropped(lossy):
 # -- lifetimes -----------------------------------------------------------------------
 
 
+def test_a_server_that_takes_no_writes_can_be_read_though_it_does_not_prolong(
+    server, redis
+):
+    store = sessions(redis, ttl=100, touch_every=0)
+    session_id = stored(store, a=1)
+    redis.pexpire(key_of(redis), 50_000)
+    redis.execute_command("REPLICAOF", "127.0.0.1", server.port)
+    try:
+        assert fields_of(store, session_id) == {"a": 1}
+        assert redis.pttl(key_of(redis)) <= 50_000
+    finally:
+        redis.execute_command("REPLICAOF", "NO", "ONE")
+
+
 def test_use_prolongs_a_session_reads_included(backend):
     client = backend.client
     store = sessions(client, ttl=100, touch_every=10)

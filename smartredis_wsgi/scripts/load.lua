@@ -18,15 +18,14 @@ if kind ~= 'alive' then return {nonce, kind, 0} end
 
 local left = left_for(meta.ttl or ttl, meta.created, tonumber(ARGV[3]))
 if left <= 0 then
-  redis.call('UNLINK', record)
+  redis.pcall('UNLINK', record)
   return {nonce, 'absent', 0}
 end
 
--- A shorter life is prolonged in proportion.
+-- A shorter life is prolonged in proportion; not by a server that only reads just now.
 local prolonged, now = 0, redis.call('PTTL', record)
 if now > left or now < left - ARGV[2] * left / ttl then
-  redis.call('PEXPIRE', record, left)
-  prolonged = 1
+  if redis.pcall('PEXPIRE', record, left) == 1 then prolonged = 1 end
 end
 
 local whole, large = tonumber(ARGV[4]), tonumber(ARGV[5])
