@@ -1908,6 +1908,18 @@ def reaching(server):
         yield sessions(client, timeout=60), proxy
 
 
+def test_a_save_without_an_answer_is_not_tried_again_when_it_would_not_be_known(
+    lossy, monkeypatch
+):
+    monkeypatch.setattr("smartredis_wsgi.life._KNOWN_SECONDS", -1.0)
+    store, proxy = lossy
+    session_id = stored(store, n=1)
+    with pytest.raises(StoreUnavailable), store.open(session_id) as session:
+        session.incr("n")
+        unanswered(session, proxy)
+    assert fields_of(store, session_id) == {"n": 2}
+
+
 def test_what_came_in_between_a_save_that_reached_nobody_is_merged(reaching, redis):
     store, proxy = reaching
     session_id = stored(store, log=["first"], x=1)
@@ -2254,6 +2266,16 @@ def test_a_name_that_is_no_text_makes_an_empty_session_and_stays(redis):
     redis.hset(key_of(redis), b"\xfe", "x")
     assert fields_of(store, session_id) == {}
     assert redis.hget(key_of(redis), b"\xfe") == b"x"
+
+
+def test_tombstones_that_lead_in_a_circle_end_a_request(redis):
+    store = sessions(redis)
+    session_id = stored(store, a=1)
+    key = key_of(redis)
+    redis.set(key, b"moved 9999999999999 " + key, px=60_000)
+    for act in (dict, lambda s: s.destroy(), lambda s: s.incr("n")):
+        with pytest.raises(StoreUnavailable), store.open(session_id) as session:
+            act(session)
 
 
 def test_a_tombstone_that_leads_to_no_text_is_one(redis):
