@@ -1,0 +1,85 @@
+"""Bottle: a plugin that gives a callback the session, if it has such an argument.
+
+::
+
+    site = Bottle()
+    site.install(SmartRedisPlugin(url="redis://localhost:6379/0"))
+
+    @site.get("/")
+    def home(session):
+        ...
+
+The plugin wraps the whole application in a `SessionMiddleware`, so error pages and
+streamed responses are as there. Options may also stand in ``app.config``, under
+``smartredis.``.
+"""
+
+import functools
+import inspect
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from bottle import Bottle, PluginError, Route, request
+
+from smartredis_wsgi import LockTimeout, SessionMiddleware, StoreUnavailable
+
+from ..config import Config
+from ..middleware import Application, Headers, StartResponse
+
+Callback = Callable[..., Any]
+
+
+class SmartRedisPlugin:
+    """Bottle's plugin interface, version 2. To be installed in one application.
+
+    Args:
+        keyword: The argument by which a callback asks for the session.
+        options: See `Config`.
+    """
+
+    name = "smartredis"
+    api = 2
+
+    def __init__(self, keyword: str = "session", **options: Any) -> None:
+        self._keyword = keyword
+        self._options = options
+
+    def setup(self, app: Bottle) -> None:
+        """Wrap the application.
+
+        Raises:
+            PluginError: It has such a plugin already.
+            ConfigError: An unknown option, a wrong value or a contradiction.
+        """
+        if any(isinstance(other, SmartRedisPlugin) for other in app.plugins):
+            raise PluginError("a SmartRedisPlugin is installed already")
+        options = Config.section(app.config, "smartredis.") | self._options
+        middleware = SessionMiddleware(_telling(app.wsgi), options)
+        self._environ_key = middleware.config.environ_key
+        app.wsgi = middleware
+
+    def apply(self, callback: Callback, route: Route) -> Callback:
+        """The callback as it is, or given the session."""
+        if self._keyword not in inspect.signature(route.callback).parameters:
+            return callback
+
+        @functools.wraps(callback)
+        def with_session(*arguments: Any, **named: Any) -> Any:
+            named[self._keyword] = request.environ[self._environ_key]
+            return callback(*arguments, **named)
+
+        return with_session
+
+
+def _telling(app: Application) -> Application:
+    """Bottle makes a 500 page of our errors: tell the middleware what it is about."""
+
+    def run(environ: dict[str, Any], start_response: StartResponse) -> Iterable[bytes]:
+        def start(status: str, headers: Headers, exc_info: Any = None) -> Any:
+            if exc_info and isinstance(exc_info[1], (StoreUnavailable, LockTimeout)):
+                raise exc_info[1]
+            return start_response(status, headers, exc_info)
+
+        return app(environ, start)
+
+    return run
