@@ -1,0 +1,213 @@
+"""One story of a browser, told in each framework."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from http.cookies import SimpleCookie
+from types import ModuleType
+from typing import Any
+from wsgiref.validate import validator
+
+import pytest
+import redis as redis_py
+from servers import Monitor, Server
+from webob import Request, Response
+
+NAMES = ["plain", "pyramid", "flask", "bottle", "django", "paste", "beaker"]
+SITES = {
+    name: importlib.import_module(f"sites.{name}{'' if name == 'plain' else '_site'}")
+    for name in NAMES
+}
+
+
+class Browser:
+    """Keeps cookies; each request is checked by wsgiref.validate."""
+
+    def __init__(self, app: Any) -> None:
+        self._app = validator(app)
+        self.cookies: dict[str, str] = {}
+
+    def ask(self, path: str, method: str = "GET") -> Response:
+        request = Request.blank(path, method=method, environ={"wsgi.errors": Sink()})
+        # WebOb's own header would be quoted.
+        jar = "; ".join(f"{name}={value}" for name, value in self.cookies.items())
+        if jar:
+            request.environ["HTTP_COOKIE"] = jar
+        response = request.get_response(self._app)
+        assert response.body is not None
+        for line in response.headers.getall("Set-Cookie"):
+            self._keep(SimpleCookie(line))
+        return response
+
+    def post(self, path: str) -> Response:
+        return self.ask(path, "POST")
+
+    def shown(self) -> dict[str, Any]:
+        response = self.ask("/")
+        assert response.status_int == 200, response
+        shown: dict[str, Any] = json.loads(response.body)
+        return shown
+
+    def _keep(self, cookies: SimpleCookie) -> None:
+        for name, cookie in cookies.items():
+            if cookie["max-age"] == "0":
+                self.cookies.pop(name, None)
+            else:
+                self.cookies[name] = cookie.value
+
+
+class Sink:
+    """Where an application's complaints go."""
+
+    def write(self, text: str) -> int:
+        return len(text)
+
+    def writelines(self, lines: Any) -> None:
+        pass
+
+    def flush(self) -> None:
+        pass
+
+
+@pytest.fixture(params=NAMES)
+def module(request: pytest.FixtureRequest) -> ModuleType:
+    return SITES[request.param]
+
+
+@pytest.fixture
+def browser(module: ModuleType, server: Server) -> Browser:
+    return Browser(module.site(url=server.url))
+
+
+def crash(browser: Browser) -> None:
+    """A page that raises: the error is the server's, or the framework has a page."""
+    with suppress(ZeroDivisionError):
+        assert browser.ask("/crash").status_int == 500
+
+
+@contextmanager
+def commands(server: Server) -> Iterator[list[str]]:
+    """What Redis is asked to do meanwhile."""
+    asked: list[str] = []
+    with Monitor(server) as monitor:
+        yield asked
+        asked += monitor.lines()
+
+
+def test_a_visit_from_login_to_logout(browser: Browser) -> None:
+    assert browser.shown() == {"user": None, "cart": None}
+    assert not browser.cookies
+    for _ in range(3):
+        browser.post("/add")
+    stranger = dict(browser.cookies)
+    assert stranger
+    browser.post("/login")
+    assert browser.cookies.keys() == stranger.keys()
+    assert browser.cookies != stranger
+    assert browser.shown() == {"user": "ada", "cart": ["tea"] * 3}
+    user = dict(browser.cookies)
+    browser.post("/logout")
+    assert browser.cookies != user
+    for old in (stranger, user):
+        browser.cookies = dict(old)
+        assert browser.shown() == {"user": None, "cart": None}
+
+
+def test_a_message_is_shown_once(module: ModuleType, browser: Browser) -> None:
+    if not module.FLASHES:
+        assert browser.post("/flash").status_int in (200, 404)
+        return
+    browser.post("/flash")
+    assert "hello" in browser.ask("/messages").text
+    assert "hello" not in browser.ask("/messages").text
+
+
+def test_a_streamed_response_has_stored_what_it_says(browser: Browser) -> None:
+    response = browser.ask("/stream")
+    assert response.body == b"ab"
+    assert browser.shown()["user"] == "streamed"
+
+
+def test_an_error_drops_the_changes(browser: Browser) -> None:
+    browser.post("/login")
+    crash(browser)
+    assert browser.shown()["user"] == "ada"
+    assert browser.ask("/error").status_int == 500
+    assert browser.shown()["user"] == "ada"
+
+
+def test_an_error_makes_no_session(browser: Browser, redis: redis_py.Redis) -> None:
+    crash(browser)
+    browser.ask("/error")
+    assert not browser.cookies
+    assert redis.dbsize() == 0
+
+
+def test_what_does_not_touch_the_session_costs_nothing(
+    browser: Browser, server: Server
+) -> None:
+    browser.post("/login")
+    with commands(server) as asked:
+        response = browser.ask("/static")
+    assert asked == []
+    assert "Set-Cookie" not in response.headers
+    assert "Cookie" not in response.headers.get("Vary", "")
+
+
+def test_what_only_reads_writes_nothing(
+    browser: Browser, server: Server, redis: redis_py.Redis
+) -> None:
+    browser.post("/login")
+    (key,) = redis.keys("session:*")
+    before = redis.hgetall(key)
+    with commands(server) as asked:
+        assert browser.shown()["user"] == "ada"
+    assert len([line for line in asked if "EVAL" in line.upper()]) == 1
+    assert redis.hgetall(key) == before
+
+
+def test_it_says_that_the_page_depends_on_the_cookie(browser: Browser) -> None:
+    browser.post("/login")
+    assert "Cookie" in browser.ask("/").headers["Vary"]
+
+
+@pytest.mark.parametrize("path", ["/", "/add", "/stream"])
+def test_without_redis_there_is_a_503(
+    browser: Browser, server: Server, path: str
+) -> None:
+    browser.post("/login")
+    cookies = dict(browser.cookies)
+    server.stop()
+    response = browser.ask(path, "POST" if path == "/add" else "GET")
+    assert response.status_int == 503
+    assert int(response.headers["Retry-After"]) >= 1
+    assert browser.cookies == cookies
+    assert browser.ask("/static").status_int == 200
+
+
+def test_two_requests_that_change_different_fields_both_win(
+    browser: Browser,
+) -> None:
+    browser.post("/add")
+    other = Browser(browser._app)
+    other.cookies = dict(browser.cookies)
+    browser.ask("/stream")
+    other.post("/add")
+    assert browser.shown() == {"user": "streamed", "cart": ["tea", "tea"]}
+
+
+def test_the_package_imports_no_framework() -> None:
+    program = (
+        "import sys, smartredis_wsgi\n"
+        "names = 'pyramid flask bottle django paste.deploy beaker'.split()\n"
+        "print([name for name in names if name in sys.modules])"
+    )
+    run = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+    assert run.stdout == "[]\n"
