@@ -6,17 +6,14 @@ import importlib
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from http.cookies import SimpleCookie
+from contextlib import suppress
 from types import ModuleType
 from typing import Any
-from wsgiref.validate import validator
 
 import pytest
 import redis as redis_py
-from servers import Monitor, Server
-from webob import Request, Response
+from browser import Browser, commands
+from servers import Server
 
 NAMES = ["plain", "pyramid", "flask", "bottle", "django", "paste", "beaker"]
 SITES = {
@@ -25,53 +22,12 @@ SITES = {
 }
 
 
-class Browser:
-    """Keeps cookies; each request is checked by wsgiref.validate."""
-
-    def __init__(self, app: Any) -> None:
-        self._app = validator(app)
-        self.cookies: dict[str, str] = {}
-
-    def ask(self, path: str, method: str = "GET") -> Response:
-        request = Request.blank(path, method=method, environ={"wsgi.errors": Sink()})
-        # WebOb's own header would be quoted.
-        jar = "; ".join(f"{name}={value}" for name, value in self.cookies.items())
-        if jar:
-            request.environ["HTTP_COOKIE"] = jar
-        response = request.get_response(self._app)
-        assert response.body is not None
-        for line in response.headers.getall("Set-Cookie"):
-            self._keep(SimpleCookie(line))
-        return response
-
-    def post(self, path: str) -> Response:
-        return self.ask(path, "POST")
-
-    def shown(self) -> dict[str, Any]:
-        response = self.ask("/")
-        assert response.status_int == 200, response
-        shown: dict[str, Any] = json.loads(response.body)
-        return shown
-
-    def _keep(self, cookies: SimpleCookie) -> None:
-        for name, cookie in cookies.items():
-            if cookie["max-age"] == "0":
-                self.cookies.pop(name, None)
-            else:
-                self.cookies[name] = cookie.value
-
-
-class Sink:
-    """Where an application's complaints go."""
-
-    def write(self, text: str) -> int:
-        return len(text)
-
-    def writelines(self, lines: Any) -> None:
-        pass
-
-    def flush(self) -> None:
-        pass
+def shown(browser: Browser) -> dict[str, Any]:
+    """What the first page reads in the session."""
+    response = browser.ask("/")
+    assert response.status_int == 200, response
+    fields: dict[str, Any] = json.loads(response.body)
+    return fields
 
 
 @pytest.fixture(params=NAMES)
@@ -90,17 +46,8 @@ def crash(browser: Browser) -> None:
         assert browser.ask("/crash").status_int == 500
 
 
-@contextmanager
-def commands(server: Server) -> Iterator[list[str]]:
-    """What Redis is asked to do meanwhile."""
-    asked: list[str] = []
-    with Monitor(server) as monitor:
-        yield asked
-        asked += monitor.lines()
-
-
 def test_a_visit_from_login_to_logout(browser: Browser) -> None:
-    assert browser.shown() == {"user": None, "cart": None}
+    assert shown(browser) == {"user": None, "cart": None}
     assert not browser.cookies
     for _ in range(3):
         browser.post("/add")
@@ -109,13 +56,13 @@ def test_a_visit_from_login_to_logout(browser: Browser) -> None:
     browser.post("/login")
     assert browser.cookies.keys() == stranger.keys()
     assert browser.cookies != stranger
-    assert browser.shown() == {"user": "ada", "cart": ["tea"] * 3}
+    assert shown(browser) == {"user": "ada", "cart": ["tea"] * 3}
     user = dict(browser.cookies)
     browser.post("/logout")
     assert browser.cookies != user
     for old in (stranger, user):
         browser.cookies = dict(old)
-        assert browser.shown() == {"user": None, "cart": None}
+        assert shown(browser) == {"user": None, "cart": None}
 
 
 def test_a_message_is_shown_once(module: ModuleType, browser: Browser) -> None:
@@ -130,15 +77,15 @@ def test_a_message_is_shown_once(module: ModuleType, browser: Browser) -> None:
 def test_a_streamed_response_has_stored_what_it_says(browser: Browser) -> None:
     response = browser.ask("/stream")
     assert response.body == b"ab"
-    assert browser.shown()["user"] == "streamed"
+    assert shown(browser)["user"] == "streamed"
 
 
 def test_an_error_drops_the_changes(browser: Browser) -> None:
     browser.post("/login")
     crash(browser)
-    assert browser.shown()["user"] == "ada"
+    assert shown(browser)["user"] == "ada"
     assert browser.ask("/error").status_int == 500
-    assert browser.shown()["user"] == "ada"
+    assert shown(browser)["user"] == "ada"
 
 
 def test_an_error_makes_no_session(browser: Browser, redis: redis_py.Redis) -> None:
@@ -166,7 +113,7 @@ def test_what_only_reads_writes_nothing(
     (key,) = redis.keys("session:*")
     before = redis.hgetall(key)
     with commands(server) as asked:
-        assert browser.shown()["user"] == "ada"
+        assert shown(browser)["user"] == "ada"
     assert len([line for line in asked if "EVAL" in line.upper()]) == 1
     assert redis.hgetall(key) == before
 
@@ -194,11 +141,11 @@ def test_two_requests_that_change_different_fields_both_win(
     browser: Browser,
 ) -> None:
     browser.post("/add")
-    other = Browser(browser._app)
+    other = Browser(browser.app)
     other.cookies = dict(browser.cookies)
     browser.ask("/stream")
     other.post("/add")
-    assert browser.shown() == {"user": "streamed", "cart": ["tea", "tea"]}
+    assert shown(browser) == {"user": "streamed", "cart": ["tea", "tea"]}
 
 
 def test_the_package_imports_no_framework() -> None:

@@ -53,6 +53,7 @@ _NEEDLESS = {
     "encrypt_nonce_bits": "nothing is encrypted",
     "crypto_type": "nothing is encrypted",
     "log_file": "see logging",
+    "use_cookies": "there is always a cookie",
     "webtest_varname": "the session is in environ",
 }
 _REFUSED = {
@@ -80,29 +81,34 @@ def translated(options: Mapping[str, Any]) -> Translation:
     """
     # As Beaker has them where nothing is said: the cookie's name, and plain http.
     ours: dict[str, Any] = {"cookie_name": "beaker.session.id", "cookie_secure": False}
-    notes, auto = [], False
+    notes = []
     for name, value in options.items():
-        if value is None:
-            notes.append(f"{name} is not set")
-        elif name in _REFUSED:
-            raise ConfigError(f"option {name}: {_REFUSED[name]}")
-        if name in _NEEDLESS:
-            notes.append(f"{name} is ignored: {_NEEDLESS[name]}")
-        elif name == "auto":
-            auto = str(value).strip().lower() in ("true", "yes", "on", "1")
-            notes.append(f"auto is {'on' if auto else 'off'}")
-        elif name == "use_cookies":
-            if str(value).strip().lower() not in ("true", "yes", "on", "1"):
-                raise ConfigError("option use_cookies: there is always a cookie")
-            notes.append("use_cookies is ignored: there is always a cookie")
-        elif name == "cookie_expires":
-            ours["cookie_max_age"] = _max_age(value)
-            notes.append("cookie_expires is cookie_max_age")
-        else:
-            new = _RENAMED.get(name, name)
-            ours[new] = value
-            notes.append(f"{name} is {new}" if new != name else f"{name} is kept")
-    return Translation(ours, notes, auto)
+        meant, note = _meaning(name, value)
+        ours |= meant
+        notes.append(f"{name} {note}")
+    return Translation(ours, notes, _is_on(options.get("auto", False)))
+
+
+def _meaning(name: str, value: Any) -> tuple[dict[str, Any], str]:
+    """Our option for one of Beaker's, if there is one, and what to say about it."""
+    if value is None:
+        return {}, "is not set"
+    if name in _REFUSED:
+        raise ConfigError(f"option {name}: {_REFUSED[name]}")
+    if name == "use_cookies" and not _is_on(value):
+        raise ConfigError(f"option {name}: a session is chosen by its cookie")
+    if name in _NEEDLESS:
+        return {}, f"is ignored: {_NEEDLESS[name]}"
+    if name == "auto":
+        return {}, "is on" if _is_on(value) else "is off"
+    if name == "cookie_expires":
+        return {"cookie_max_age": _max_age(value)}, "is cookie_max_age"
+    ours = _RENAMED.get(name, name)
+    return {ours: value}, "is kept" if ours == name else f"is {ours}"
+
+
+def _is_on(value: Any) -> bool:
+    return str(value).strip().lower() in ("true", "yes", "on", "1")
 
 
 def _max_age(value: Any) -> float | None:
