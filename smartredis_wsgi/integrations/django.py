@@ -54,16 +54,22 @@ class SessionStore(SessionBase):
     _session_key: Any
 
     def load(self) -> Session | dict[str, Any]:
-        """What is stored; empty, and without a key, if nothing is. One round trip."""
+        """What is stored; empty, and without a key, if nothing is. One round trip.
+
+        Where another request has cycled the key, it is empty too but keeps its key, so
+        that no response takes the new cookie away; a save is an `UpdateError`.
+        """
         session = _open(self.session_key)
-        if self._is_alive(session):
+        if not session.is_new and self._age_of(session) > 0:
             return session
         self._session_key = None
         return {}
 
     def exists(self, session_key: str) -> bool:
         """Whether there is such a session. One round trip."""
-        return self._is_alive(_open(session_key))
+        session = _open(session_key)
+        is_there = not session.is_new and session._life.stored_id is not None
+        return is_there and self._age_of(session) > 0
 
     def create(self) -> None:
         """Store a new session, with what is here. One round trip."""
@@ -136,9 +142,6 @@ class SessionStore(SessionBase):
         with _gone_is_update_error():
             session.save()
         self._session_key = session.id
-
-    def _is_alive(self, session: Session) -> bool:
-        return not session.is_new and self._age_of(session) > 0
 
     def _age_of(self, session: Session) -> float:
         """Seconds until it expires, as Django counts."""
