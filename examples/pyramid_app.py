@@ -1,6 +1,6 @@
-"""Visits, login and logout in Pyramid: request.session is the middleware's session.
+"""Visits, login and logout in Pyramid: the settings say where request.session lives.
 
-pip install "smartredis_wsgi[embedded]" pyramid
+pip install "smartredis_wsgi[embedded,pyramid]"
 python pyramid_app.py  # http://127.0.0.1:8000
 """
 
@@ -11,8 +11,6 @@ from wsgiref.simple_server import make_server
 from pyramid.config import Configurator
 from pyramid.httpexceptions import HTTPSeeOther
 from pyramid.response import Response
-
-from smartredis_wsgi import SessionMiddleware
 
 
 def home(request):
@@ -33,16 +31,18 @@ def logout(request):
     return HTTPSeeOther("/")
 
 
-with Configurator() as config:
-    config.set_session_factory(lambda request: request.environ["smartredis.session"])
+settings = {  # or in the ini file
+    "session.url": os.environ.get("REDIS_URL", "embedded://"),  # a server of its own
+    "session.cookie_secure": "false",  # plain http only
+}
+with Configurator(settings=settings) as config:
+    config.include("smartredis_wsgi.integrations.pyramid")
     for path, method, view in [
         ("/", "GET", home), ("/login", "POST", login), ("/logout", "POST", logout)
     ]:  # fmt: skip
         config.add_route(path, path, request_method=method)
         config.add_view(view, route_name=path)
-
-url = os.environ.get("REDIS_URL", "embedded://")  # a server of its own, for trying out
-app = SessionMiddleware(config.make_wsgi_app(), url=url, cookie_secure=False)
+    app = config.make_wsgi_app()
 
 if __name__ == "__main__":
     port = int(os.environ.get("PORT", "8000"))

@@ -19,7 +19,8 @@ import pytest
 from servers import HOST, Monitor, Server, free_port, wait_until
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
-COUNTERS = ["plain.py", "bottle_app.py", "pyramid_app.py", "from_ini.py"]
+FRAMEWORKS = ["beaker", "bottle", "django", "flask", "paste", "pyramid"]
+COUNTERS = ["plain.py", "from_ini.py", *(f"{name}_app.py" for name in FRAMEWORKS)]
 START_SECONDS = 20.0
 ANSWER_SECONDS = 10.0
 STOP_SECONDS = 10.0
@@ -188,8 +189,9 @@ def test_it_counts_logs_in_and_logs_out(browser: Browser) -> None:
 
     for old in (stranger, user):
         page = Browser(browser.port, old).get()
-        assert "stranger" in page.text
-        assert visits(page) == 1
+        assert "grace" not in page.text
+        # Django tells who writes with a key that was cycled: SessionInterrupted.
+        assert page.status == 400 or visits(page) == 1
 
 
 def test_two_browsers_are_strangers(browser: Browser) -> None:
