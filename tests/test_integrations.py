@@ -14,6 +14,9 @@ import pytest
 import redis as redis_py
 from browser import Browser, commands
 from servers import Server
+from webob import Request
+
+from smartredis_wsgi import SessionStore
 
 NAMES = ["plain", "pyramid", "flask", "bottle", "django", "paste", "beaker"]
 SITES = {
@@ -135,6 +138,52 @@ def test_without_redis_there_is_a_503(
     assert int(response.headers["Retry-After"]) >= 1
     assert browser.cookies == cookies
     assert browser.ask("/static").status_int == 200
+
+
+def test_the_headers_leave_after_the_commit(
+    module: ModuleType, server: Server, redis: redis_py.Redis
+) -> None:
+    stored = []
+
+    def start_response(*_: Any) -> Any:
+        stored.append(redis.dbsize())
+        return print
+
+    app = module.site(url=server.url)
+    body = app(Request.blank("/stream").environ, start_response)
+    assert b"".join(body) == b"ab"
+    body.close()
+    assert stored == [1]
+
+
+LOCK = {"lock": "single", "lock_wait": "50ms"}
+PAGES = ["/", "/static", "/stream", "/crash", "/error"]
+
+
+@pytest.mark.parametrize("path", PAGES)
+def test_no_request_leaves_a_lock(
+    module: ModuleType, server: Server, redis: redis_py.Redis, path: str
+) -> None:
+    browser = Browser(module.site(url=server.url, **LOCK))
+    browser.post("/login")
+    assert redis.keys("lock:*") == []
+    with suppress(ZeroDivisionError):
+        browser.ask(path)
+    assert redis.keys("lock:*") == []
+
+
+def test_while_another_has_the_lock_there_is_a_503(
+    module: ModuleType, server: Server
+) -> None:
+    browser = Browser(module.site(url=server.url, **LOCK))
+    browser.post("/add")
+    (session_id,) = browser.cookies.values()
+    store = SessionStore.from_config(url=server.url, **LOCK)
+    with store.open(session_id) as session, session.lock():
+        response = browser.post("/add")
+    assert response.status_int == 503
+    assert response.headers["Retry-After"] == "5"
+    assert shown(browser)["cart"] == ["tea"]
 
 
 def test_two_requests_that_change_different_fields_both_win(

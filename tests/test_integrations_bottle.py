@@ -99,6 +99,24 @@ def test_a_second_one_is_refused(server: Server) -> None:
         app.install(SmartRedisPlugin(url=server.url))
 
 
+def test_a_mounted_application_has_the_outer_ones_session(server: Server) -> None:
+    outer, inner = site(server), site(server)
+
+    @outer.get("/")
+    def home(session: Session) -> str:
+        session["a"] = 1
+        return ""
+
+    @inner.get("/show")
+    def show(session: Session) -> str:
+        return str(session["a"])
+
+    outer.mount("/inner/", inner)
+    browser = Browser(outer)
+    browser.ask()
+    assert browser.ask("/inner/show").text == "1"
+
+
 def test_a_wrong_option_is_refused_at_the_start(server: Server) -> None:
     with pytest.raises(ConfigError, match="lock"):
         site(server, lok="single")
