@@ -146,6 +146,17 @@ def test_the_log_says_what_became_of_each(
     ]
 
 
+def test_its_cookie_is_as_beakers(visitor: Visitor) -> None:
+    visitor.app = SessionMiddleware(app_of(put("a", 1)), visitor.options)
+    value, *attributes = visitor.ask().headers["Set-Cookie"].split("; ")
+    assert value.startswith("beaker.session.id=")
+    assert {word.lower() for word in attributes} == {
+        "path=/",
+        "httponly",
+        "samesite=lax",
+    }
+
+
 def test_an_unknown_option_is_refused(server: Server) -> None:
     with pytest.raises(ConfigError, match="timout"):
         SessionMiddleware(app_of(len), {"session.timout": 1, "session.url": server.url})
@@ -169,6 +180,13 @@ def test_with_auto_everything_is_stored(server: Server) -> None:
     visitor = Visitor(server, auto="true")
     visitor.visit(put("a", 1, save=False))
     assert visitor.visit(lambda session: session["a"]) == "1"
+
+
+def test_saving_what_was_not_touched_makes_no_session(
+    visitor: Visitor, redis: redis_py.Redis
+) -> None:
+    visitor.visit(lambda session: session.save())
+    assert redis.dbsize() == 0
 
 
 @pytest.mark.parametrize("auto", ["true", "false"])
@@ -248,6 +266,24 @@ def test_another_session_is_had_by_its_id(
     assert other.visit(lambda session: (session["a"], session.get("b"))) == "(3, None)"
     assert visitor.visit(lambda session: session.get_by_id("a" * 59)) == "None"
     assert visitor.visit(lambda session: session.get_by_id("../a")) == "None"
+
+
+def test_an_error_releases_what_was_had_by_its_id(
+    server: Server, redis: redis_py.Redis
+) -> None:
+    visitor = Visitor(server, lock="single")
+    visitor.visit(put("a", 1))
+    known = visitor.visit(lambda session: session.id)
+
+    def act(session: Any) -> None:
+        assert session.get_by_id(known)["a"] == 1
+        assert len(redis.keys("lock:*")) == 1
+        raise ZeroDivisionError
+
+    visitor.cookies.clear()
+    with pytest.raises(ZeroDivisionError):
+        visitor.visit(act)
+    assert redis.keys("lock:*") == []
 
 
 def test_ones_own_id_gives_oneself(server: Server) -> None:

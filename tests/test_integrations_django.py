@@ -166,6 +166,15 @@ def test_cycle_key_keeps_the_fields() -> None:
     assert session.modified
 
 
+def test_a_new_key_is_sent_to_the_client() -> None:
+    session = again(stored(a=1))
+    session.cycle_key()
+    assert session.modified
+    session = SessionStore()
+    session.create()
+    assert session.modified
+
+
 def test_cycle_key_of_a_new_one_makes_it(session: SessionStore) -> None:
     session["a"] = 1
     session.cycle_key()
@@ -282,7 +291,7 @@ def test_acycle_key_is_one_step(server: Server) -> None:
     asyncio.run(session.aget("a"))
     with commands(server) as asked:
         asyncio.run(session.acycle_key())
-    assert len([line for line in asked if '"evalsha"' in line.lower()]) == 1
+    assert len([line for line in asked if '"eval' in line.lower()]) == 1
 
 
 # -- fields, not blobs ---------------------------------------------------------------

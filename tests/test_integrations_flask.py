@@ -148,6 +148,16 @@ def test_options_may_stand_in_the_configuration(
     assert redis.keys("one:*")
 
 
+def test_keywords_override_the_configuration(
+    server: Server, redis: redis_py.Redis
+) -> None:
+    settings = {"SMARTREDIS_PREFIX": "one:", "SESSION_COOKIE_NAME": "one"}
+    browser = site(server, {"prefix": "two:", "cookie_name": "two"}, **settings)
+    browser.ask("/login")
+    assert redis.keys("two:*")
+    assert [*browser.cookies] == ["two"]
+
+
 def test_one_extension_serves_several_applications(
     server: Server, redis: redis_py.Redis
 ) -> None:
@@ -181,6 +191,17 @@ def test_a_transaction_that_touches_nothing_makes_no_session(
     with client.session_transaction():
         pass
     assert redis.dbsize() == 0
+
+
+def test_an_error_page_in_a_request_context_drops_the_changes(
+    server: Server, redis: redis_py.Redis
+) -> None:
+    app = site(server).app
+    for status, stored in (500, 0), (200, 1):
+        with app.test_request_context("/"):
+            session["user"] = "ada"
+            app.process_response(Response(status=status))
+        assert redis.dbsize() == stored
 
 
 def test_a_request_context_has_a_session(server: Server) -> None:

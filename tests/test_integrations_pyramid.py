@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import redis as redis_py
-from browser import Browser
+from browser import Browser, commands
 from pyramid.config import Configurator
 from pyramid.httpexceptions import HTTPFound
 from pyramid.interfaces import ISession
@@ -59,6 +59,7 @@ def test_messages_wait_in_queues(session: PyramidSession) -> None:
     assert session.peek_flash() == ["one", "one"]
     assert session.pop_flash() == ["one", "one"]
     assert session.pop_flash() == session.peek_flash() == []
+    assert session.peek_flash("errors") == ["another"]
     assert session.pop_flash("errors") == ["another"]
 
 
@@ -231,6 +232,34 @@ def test_a_request_that_is_tried_again_counts_once(server: Server) -> None:
     browser = site(server, count, **settings)
     assert browser.ask("/count").text == "1"
     assert tries == [0, 0]
+
+
+def test_a_new_try_costs_nothing_where_nothing_was_touched(server: Server) -> None:
+    tries = []
+
+    def plain(_request: Any) -> str:
+        tries.append(1)
+        if len(tries) == 1:
+            raise RetryableException
+        return ""
+
+    settings = {"pyramid.includes": "pyramid_retry", "retry.attempts": "3"}
+    browser = site(server, plain, **settings)
+    browser.cookies = {"sid": "a" * 59}
+    with commands(server) as asked:
+        browser.ask("/plain")
+    assert len(tries) == 2
+    assert asked == []
+
+
+def test_it_may_have_another_place_in_environ(server: Server) -> None:
+    def fill(request: Any) -> str:
+        request.session["a"] = 1
+        return str(request.environ["shop"]["a"])
+
+    assert (
+        site(server, fill, **{"session.environ_key": "shop"}).ask("/fill").text == "1"
+    )
 
 
 def test_a_view_may_answer_for_the_missing_store(server: Server) -> None:

@@ -153,8 +153,7 @@ class _Lone(FlaskSession):
 
     def end(self, around: _Middleware, response: Response) -> None:
         self._life.end(keep=response.status_code < 500)
-        if self._life.touched:
-            response.headers.extend(around.session_headers(self._life, self._client_id))
+        response.headers.extend(around.session_headers(self._life, self._client_id))
 
 
 def _options_in(app: Flask) -> dict[str, Any]:
