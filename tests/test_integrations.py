@@ -6,12 +6,14 @@ import importlib
 import json
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from types import ModuleType
 from typing import Any
 
 import pytest
 import redis as redis_py
+import sites
 from browser import Browser, commands
 from servers import Server
 from webob import Request
@@ -186,15 +188,38 @@ def test_while_another_has_the_lock_there_is_a_503(
     assert shown(browser)["cart"] == ["tea"]
 
 
-def test_two_requests_that_change_different_fields_both_win(
-    browser: Browser,
-) -> None:
-    browser.post("/add")
+def meanwhile(browser: Browser, monkeypatch: pytest.MonkeyPatch, *pages: str) -> None:
+    """Add to the cart; once it is read, and not changed yet, others go on."""
     other = Browser(browser.app)
     other.cookies = dict(browser.cookies)
-    browser.ask("/stream")
-    other.post("/add")
-    assert shown(browser) == {"user": "streamed", "cart": ["tea", "tea"]}
+
+    def act() -> None:
+        monkeypatch.undo()
+        with ThreadPoolExecutor(1) as thread:
+            for page in pages:
+                assert thread.submit(other.post, page).result().status_int == 200
+
+    monkeypatch.setattr(sites, "meanwhile", act)
+    browser.post("/add")
+
+
+def test_two_requests_at_once_both_keep_their_changes(
+    browser: Browser, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    browser.post("/add")
+    meanwhile(browser, monkeypatch, "/add", "/rename")
+    assert shown(browser) == {"user": "grace", "cart": ["tea", "tea", "tea"]}
+
+
+def test_who_logs_out_during_a_slow_request_stays_out(
+    browser: Browser, monkeypatch: pytest.MonkeyPatch, redis: redis_py.Redis
+) -> None:
+    browser.post("/add")
+    cookies = dict(browser.cookies)
+    meanwhile(browser, monkeypatch, "/logout")
+    browser.cookies = cookies
+    assert shown(browser) == {"user": None, "cart": None}
+    assert [redis.type(key) for key in redis.keys("session:*")] == [b"string"]
 
 
 def test_the_package_imports_no_framework() -> None:

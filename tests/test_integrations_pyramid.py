@@ -262,6 +262,25 @@ def test_it_may_have_another_place_in_environ(server: Server) -> None:
     )
 
 
+def test_a_subrequest_has_the_session_that_it_is_given(server: Server) -> None:
+    def inner(request: Any) -> str:
+        request.session["a"] = 1
+        return ""
+
+    def outer(request: Any) -> str:
+        subrequest = Request.blank("/inner")
+        with pytest.raises(RuntimeError, match="environ"):
+            request.invoke_subrequest(subrequest)
+        place = "smartredis.session"
+        subrequest.environ[place] = request.environ[place]
+        request.invoke_subrequest(subrequest)
+        return str(request.session["a"])
+
+    browser = site(server, inner, outer)
+    assert browser.ask("/outer").text == "1"
+    assert len(browser.cookies) == 1
+
+
 def test_a_view_may_answer_for_the_missing_store(server: Server) -> None:
     def touch(request: Any) -> int:
         return len(request.session)

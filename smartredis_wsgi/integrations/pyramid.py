@@ -26,8 +26,9 @@ from ..middleware import StartResponse
 
 _PREFIX = "session."
 _MISSING = (
-    "there is no session around this request; "
-    'call config.include("smartredis_wsgi.integrations.pyramid")'
+    "there is no session in this request's environ; "
+    'call config.include("smartredis_wsgi.integrations.pyramid"), '
+    "or give a subrequest the session of its parent's environ"
 )
 
 

@@ -6,7 +6,8 @@ Each module has ``site(**options)``, the shop as a WSGI application, with these 
 /              reads: ``user`` and ``cart`` as JSON
 /static        does not touch the session
 /login         POST: a new id, and the user
-/add           POST: appends to a list inside the session
+/add           POST: reads a list inside the session, then appends to it
+/rename        POST: sets the user
 /flash         POST: leaves a message (only where the framework has that)
 /messages      takes the messages
 /logout        POST: ends the session
@@ -15,3 +16,7 @@ Each module has ``site(**options)``, the shop as a WSGI application, with these 
 /error         sets a field, then answers 500
 =============  ==========================================================
 """
+
+
+def meanwhile():
+    """What a test lets happen between the read and the change of /add."""

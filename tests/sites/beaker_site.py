@@ -2,6 +2,7 @@
 
 import json
 
+import sites
 from smartredis_wsgi.integrations.beaker import SessionMiddleware
 
 FLASHES = False
@@ -17,8 +18,13 @@ def shop(environ, start_response):
         session.regenerate_id()
         session["user"] = "ada"
         session.save()
+    elif path == "/rename":
+        session["user"] = "grace"
+        session.save()
     elif path == "/add":
-        session.setdefault("cart", []).append("tea")
+        cart = session.setdefault("cart", [])
+        sites.meanwhile()
+        cart.append("tea")
         session.save()
     elif path == "/logout":
         session.delete()

@@ -2,6 +2,7 @@
 
 from bottle import Bottle, response
 
+import sites
 from smartredis_wsgi.integrations.bottle import SmartRedisPlugin
 
 FLASHES = False
@@ -25,9 +26,16 @@ def site(**options):
         session["user"] = "ada"
         return "ok"
 
+    @app.post("/rename")
+    def rename(session):
+        session["user"] = "grace"
+        return "ok"
+
     @app.post("/add")
     def add(session):
-        session.setdefault("cart", []).append("tea")
+        cart = session.setdefault("cart", [])
+        sites.meanwhile()
+        cart.append("tea")
         return "ok"
 
     @app.post("/logout")

@@ -8,6 +8,8 @@ from django.core.wsgi import get_wsgi_application
 from django.http import HttpResponse, JsonResponse, StreamingHttpResponse
 from django.urls import path
 
+import sites
+
 FLASHES = True
 
 if not settings.configured:
@@ -41,8 +43,15 @@ def login(request):
     return HttpResponse("ok")
 
 
+def rename(request):
+    request.session["user"] = "grace"
+    return HttpResponse("ok")
+
+
 def add(request):
-    request.session.setdefault("cart", []).append("tea")
+    cart = request.session.setdefault("cart", [])
+    sites.meanwhile()
+    cart.append("tea")
     return HttpResponse("ok")
 
 
@@ -76,7 +85,7 @@ def error(request):
     return HttpResponse("oh", status=500)
 
 
-views = static, login, add, flash, messages, logout, stream, crash, error
+views = static, login, rename, add, flash, messages, logout, stream, crash, error
 urlpatterns = [path("", show), *(path(view.__name__, view) for view in views)]
 
 

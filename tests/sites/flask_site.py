@@ -2,6 +2,7 @@
 
 from flask import Flask, Response, flash, get_flashed_messages, jsonify, session
 
+import sites
 from smartredis_wsgi.integrations.flask import SmartRedisSessions
 
 FLASHES = True
@@ -26,9 +27,16 @@ def site(**options):
         session["user"] = "ada"
         return "ok"
 
+    @app.post("/rename")
+    def rename():
+        session["user"] = "grace"
+        return "ok"
+
     @app.post("/add")
     def add():
-        session.setdefault("cart", []).append("tea")
+        cart = session.setdefault("cart", [])
+        sites.meanwhile()
+        cart.append("tea")
         return "ok"
 
     @app.post("/flash")

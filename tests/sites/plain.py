@@ -2,6 +2,7 @@
 
 import json
 
+import sites
 from smartredis_wsgi import SessionMiddleware
 
 FLASHES = False
@@ -16,8 +17,12 @@ def shop(environ, start_response):
     elif path == "/login":
         session.regenerate_id()
         session["user"] = "ada"
+    elif path == "/rename":
+        session["user"] = "grace"
     elif path == "/add":
-        session.setdefault("cart", []).append("tea")
+        cart = session.setdefault("cart", [])
+        sites.meanwhile()
+        cart.append("tea")
     elif path == "/logout":
         session.destroy()
     elif path == "/stream":

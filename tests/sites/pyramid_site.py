@@ -3,6 +3,8 @@
 from pyramid.config import Configurator
 from pyramid.response import Response
 
+import sites
+
 FLASHES = True
 
 
@@ -20,8 +22,15 @@ def login(request):
     return "ok"
 
 
+def rename(request):
+    request.session["user"] = "grace"
+    return "ok"
+
+
 def add(request):
-    request.session.setdefault("cart", []).append("tea")
+    cart = request.session.setdefault("cart", [])
+    sites.meanwhile()
+    cart.append("tea")
     return "ok"
 
 
@@ -55,6 +64,9 @@ def error(request):
     return "oh"
 
 
+VIEWS = static, login, rename, add, flash, messages, logout, stream, crash, error
+
+
 def site(**options):
     given = {**options, "cookie_secure": "false"}
     settings = {f"session.{name}": value for name, value in given.items()}
@@ -62,8 +74,7 @@ def site(**options):
         config.include("smartredis_wsgi.integrations.pyramid")
         config.add_route("show", "/")
         config.add_view(show, route_name="show", renderer="json")
-        views = static, login, add, flash, messages, logout, stream, crash, error
-        for view in views:
+        for view in VIEWS:
             config.add_route(view.__name__, f"/{view.__name__}")
             config.add_view(view, route_name=view.__name__, renderer="json")
         return config.make_wsgi_app()
