@@ -196,6 +196,22 @@ def test_who_comes_with_a_cycled_key_can_not_take_the_new_one_away() -> None:
         answer(DjangosOwn, session, change)
 
 
+def test_a_request_that_was_under_way_keeps_its_changes_and_sends_no_old_key() -> None:
+    session, cycled = stored(a=1), []
+
+    def act(mine: SessionStore) -> None:
+        assert mine["a"] == 1
+        other = again(session)
+        other.cycle_key()
+        cycled.append(other)
+        mine["b"] = 2
+
+    response = answer(SessionMiddleware, session, act)
+    assert response.status_code == 200
+    assert not response.cookies
+    assert dict(again(cycled[0]).items()) == {"a": 1, "b": 2}
+
+
 def test_a_late_save_does_not_bring_it_back() -> None:
     session = stored(a=1)
     again(session).delete()

@@ -152,8 +152,9 @@ def test_keywords_override_the_configuration(
     server: Server, redis: redis_py.Redis
 ) -> None:
     settings = {"SMARTREDIS_PREFIX": "one:", "SESSION_COOKIE_NAME": "one"}
-    browser = site(server, {"prefix": "two:", "cookie_name": "two"}, **settings)
-    browser.ask("/login")
+    options = {"prefix": "two:", "cookie_name": "two", "cookie_max_age": 60}
+    browser = site(server, options, **settings)
+    assert "Max-Age=60;" in str(set_cookie(browser, "/stay"))
     assert redis.keys("two:*")
     assert [*browser.cookies] == ["two"]
 

@@ -169,9 +169,13 @@ class SessionMiddleware(DjangoMiddleware):
             fields = getattr(request.session, "_session_cache", None)
             if isinstance(fields, Session) and fields.modified:
                 request.session.modified = True
-            return super().process_response(request, response)
+            response = super().process_response(request, response)
         except (StoreUnavailable, LockTimeout) as error:
             return _try_again(error)
+        if isinstance(fields, Session) and not fields._life.stored_id:
+            # Another request has cycled the key since: only that one knows the new key.
+            response.cookies.pop(settings.SESSION_COOKIE_NAME, None)
+        return response
 
 
 @functools.cache

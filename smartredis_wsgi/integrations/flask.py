@@ -49,9 +49,7 @@ class SmartRedisSessions:
         Raises:
             ConfigError: An unknown option, a wrong value or a contradiction.
         """
-        options = {**_options_in(app), **self._options}
-        lifetime = app.permanent_session_lifetime.total_seconds()
-        around = _Middleware(app.wsgi_app, options, cookie_max_age=lifetime)
+        around = _Middleware(app.wsgi_app, {**_options_in(app), **self._options})
         around.refreshes = app.config["SESSION_REFRESH_EACH_REQUEST"]
         app.wsgi_app = around  # type: ignore[method-assign]
         app.session_interface = _Interface(around)
@@ -99,8 +97,8 @@ class _Middleware(SessionMiddleware):
 
     refreshes = True
 
-    def __init__(self, app: Application, config: Any, **options: Any) -> None:
-        super().__init__(app, config, **options)
+    def __init__(self, app: Application, config: dict[str, Any]) -> None:
+        super().__init__(app, config)
         self._passing = Cookie(dataclasses.replace(self.config, cookie_max_age=None))
 
     def session_headers(self, life: Life, client_id: str | None) -> Headers:
@@ -167,6 +165,7 @@ def _options_in(app: Flask) -> dict[str, Any]:
     return {
         **attributes,
         "cookie_partitioned": partitioned,
+        "cookie_max_age": app.permanent_session_lifetime.total_seconds(),
         **{name.lower(): value for name, value in ours.items()},
     }
 
