@@ -36,6 +36,8 @@ from .session_store import SessionStore
 
 _log = logging.getLogger("smartredis_wsgi")
 
+_TRY_AGAIN = StoreUnavailable, LockTimeout
+
 Headers = list[tuple[str, str]]
 StartResponse = Callable[..., Callable[[bytes], object]]
 Application = Callable[[dict[str, Any], StartResponse], Iterable[bytes]]
@@ -173,7 +175,7 @@ class _Exchange:
             The error, if it is another, or the headers have left.
         """
         self.life.end(keep=False)
-        if self._server_write or not isinstance(error, (StoreUnavailable, LockTimeout)):
+        if self._server_write or not isinstance(error, _TRY_AGAIN):
             raise error
         _log.error("503: %s", error)
         config = self._middleware.config
@@ -201,6 +203,8 @@ class _Exchange:
             return self._server_start(status, headers, exc_info)
         if self._response is not None and not exc_info:
             raise AssertionError("start_response is called again, without exc_info")
+        if exc_info and isinstance(exc_info[1], _TRY_AGAIN) and status[:3] == "500":
+            raise exc_info[1]  # a framework's page about our error: the 503 says more
         self._response = status, headers
         return self._write
 

@@ -1739,6 +1739,24 @@ def test_the_cookie_that_counts_is_the_one_that_the_client_sent(
     assert served.new_cookie is None
 
 
+@pytest.mark.parametrize(
+    ("status", "told"), [("500 Oops", "503"), ("503 Busy", "503"), ("404 No", "404")]
+)
+def test_an_error_page_of_our_own_error_is_a_503_if_it_was_a_500(
+    status: str, told: str
+) -> None:
+    def app(environ: Environ, start_response: Start) -> list[bytes]:
+        try:
+            dict(environ[SESSION])
+        except StoreUnavailable:
+            start_response(status, list(PLAIN), sys.exc_info())
+        return [b"the page"]
+
+    served = serve(checked(app, client=DeadRedis()), "a" * 59)
+    assert served.status[:3] == told
+    assert (served.body == b"the page") == (status[:3] != "500")
+
+
 # -- lock_methods --------------------------------------------------------------------
 
 POST_LOCKS = {**LOCKED, "lock_methods": "POST"}

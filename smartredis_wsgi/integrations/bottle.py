@@ -16,15 +16,14 @@ streamed responses are as there. Options may also stand in ``app.config``, under
 
 import functools
 import inspect
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any
 
 from bottle import Bottle, PluginError, Route, request
 
-from smartredis_wsgi import LockTimeout, SessionMiddleware, StoreUnavailable
+from smartredis_wsgi import SessionMiddleware
 
 from ..config import Config
-from ..middleware import Application, Headers, StartResponse
 
 Callback = Callable[..., Any]
 
@@ -54,7 +53,7 @@ class SmartRedisPlugin:
         if any(isinstance(other, SmartRedisPlugin) for other in app.plugins):
             raise PluginError("a SmartRedisPlugin is installed already")
         options = Config.section(app.config, "smartredis.") | self._options
-        middleware = SessionMiddleware(_telling(app.wsgi), options)
+        middleware = SessionMiddleware(app.wsgi, options)
         self._environ_key = middleware.config.environ_key
         app.wsgi = middleware
 
@@ -69,17 +68,3 @@ class SmartRedisPlugin:
             return callback(*arguments, **named)
 
         return with_session
-
-
-def _telling(app: Application) -> Application:
-    """Bottle makes a 500 page of our errors: tell the middleware what it is about."""
-
-    def run(environ: dict[str, Any], start_response: StartResponse) -> Iterable[bytes]:
-        def start(status: str, headers: Headers, exc_info: Any = None) -> Any:
-            if exc_info and isinstance(exc_info[1], (StoreUnavailable, LockTimeout)):
-                raise exc_info[1]
-            return start_response(status, headers, exc_info)
-
-        return app(environ, start)
-
-    return run
