@@ -242,9 +242,9 @@ class Life:
 
     def forget(self) -> None:
         """Keep nothing of this request, neither what was changed nor what will be."""
-        self._resend()
-        self.revert()
         self._forgotten = True
+        self._resend_if_possible()
+        self.revert()
 
     # -- load ------------------------------------------------------------------------
 
@@ -252,7 +252,7 @@ class Life:
         """Drop the changes and load again. One round trip."""
         if self._status is Status.UNTOUCHED:
             self._touch()
-        self._resend()
+        self._resend_if_possible()
         self.revert()
         self._moves = 0
         if self._status in (Status.UNREAD, Status.ALIVE):
@@ -423,8 +423,16 @@ class Life:
             raise StoreUnavailable("what became of an earlier commit is not known")
         self._hold.run(sent.call)
         self._sent = None
-        if sent.call.result.outcome is Outcome.STORED:
+        outcome = sent.call.result.outcome
+        if outcome is Outcome.STORED:
             self._settle(sent)
+        elif outcome is Outcome.DESTROYED:  # it may have been stored before that
+            self._become_gone()
+
+    def _resend_if_possible(self) -> None:
+        """Before changes are dropped: lest the client misses the id of a rotation."""
+        with contextlib.suppress(StoreUnavailable):
+            self._resend()
 
     def _send(self, sent: _Sent, last: bool) -> None:
         self._sent = sent
@@ -579,8 +587,7 @@ class Life:
             return
         try:
             if not keep:
-                with contextlib.suppress(StoreUnavailable):
-                    self._resend()  # lest the client misses the id of a rotation
+                self._resend_if_possible()
                 self.revert()
             elif frozen and self.modified:
                 raise SessionFrozen(frozen)

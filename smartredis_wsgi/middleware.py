@@ -204,7 +204,8 @@ class _Exchange:
         if self._response is not None and not exc_info:
             raise AssertionError("start_response is called again, without exc_info")
         if exc_info and isinstance(exc_info[1], _TRY_AGAIN) and status[:3] == "500":
-            raise exc_info[1]  # a framework's page about our error: the 503 says more
+            self._failure = exc_info[1]
+            raise self._failure  # a framework's page about our error: a 503 says more
         self._response = status, headers
         return self._write
 

@@ -10,6 +10,7 @@ instrumented one.
 
 import math
 import os
+import threading
 import time
 import weakref
 from collections import deque
@@ -29,7 +30,7 @@ Command = Sequence[Word]
 
 _IDLE_SECONDS = 60.0  # a connection that nobody needed for so long is closed
 _NEARLY = 0.9  # of the timeout
-_SILENCES = 5  # timeouts, for which a server that was silent is not asked again
+_MOST_SILENCES = 5  # timeouts for which a server that was silent is not asked again
 _LISTEN_SECONDS = 0.004  # so long each listens whether it is back
 _NEVER_DECODE = {"NEVER_DECODE": True}  # whatever the client was configured for
 
@@ -106,10 +107,12 @@ class _Connections:
     its replies were read: no answer is ever left for somebody else to find.
 
     A server that gave no answer in time, to anybody, is *silent*: the next ones do not
-    wait for it again, until the late answer comes, or for some time. Then one tries.
+    wait for it again, until the late answer comes, or for some time. Then one tries, on
+    a connection of its own. Each try in vain makes the time longer.
     """
 
     _silent: "_Silence | None" = None
+    _silences = 0  # one after the other
     _answered = 0.0  # when the last exchange had its replies
 
     def __init__(self, client: Redis, timeout: float) -> None:
@@ -117,6 +120,7 @@ class _Connections:
         self._options = _options(client, timeout)
         self._timeout = timeout
         self._idle: deque[tuple[float, Any]] = deque()
+        self._telling = threading.Lock()
         self._pid = os.getpid()
         weakref.finalize(self, _close_all, self._idle)
 
@@ -126,7 +130,8 @@ class _Connections:
         """As the interface; tries once more where a held connection turns out dead."""
         if self._pid != os.getpid():  # those of before the fork are the parent's
             self._idle.clear()
-            self._silent, self._pid = None, os.getpid()
+            self._silent, self._telling = None, threading.Lock()
+            self._pid = os.getpid()
         if self._silent:
             self._break_silence(self._silent)
         held = self._take()
@@ -147,9 +152,12 @@ class _Connections:
         connection = self._silent and self._silent.connection
         if connection is None or not connection.is_connected:
             self.exchange([command])
-        else:  # whose replies nobody will read: it is never used again
-            packed = connection.pack_command(*command)
-            connection.send_packed_command(packed, check_health=False)
+        elif self._telling.acquire(blocking=False):
+            try:  # nobody will read the replies: the connection is never used again
+                packed = connection.pack_command(*command)
+                connection.send_packed_command(packed, check_health=False)
+            finally:
+                self._telling.release()
 
     def drop(self) -> None:
         _close_all(self._idle)
@@ -187,15 +195,18 @@ class _Connections:
             connection.send_packed_command([b"".join(packed)], check_health=False)
             # The socket's own deadline will do, unless there is much less time.
             if seconds < _NEARLY * self._timeout and not connection.can_read(seconds):
-                raise RedisTimeoutError
+                raise _Hurry
             replies = [_reply(connection) for _ in commands]
+        except _Hurry:
+            connection.disconnect()
+            raise
         except RedisTimeoutError:
             self._fall_silent(connection, begun)
             raise
         except BaseException:
             connection.disconnect()
             raise
-        self._silent, self._answered = None, time.monotonic()
+        self._silent, self._silences, self._answered = None, 0, time.monotonic()
         self._idle.append((self._answered, connection))
         if self._is_oldest_idle(self._answered):
             _close_oldest(self._idle)
@@ -203,9 +214,11 @@ class _Connections:
 
     def _fall_silent(self, connection: Any, begun: float) -> None:
         self.drop()
-        until = time.monotonic() + _SILENCES * self._timeout
         if self._answered < begun:
-            self._silent = _Silence(connection, until)
+            self._silences = min(self._silences + 1, _MOST_SILENCES)
+            until = time.monotonic() + self._silences * self._timeout
+            heard = self._silent and self._silent.connection
+            self._silent = _Silence(connection or heard, until)
         elif connection:
             connection.disconnect()
 
@@ -217,16 +230,22 @@ class _Connections:
         """
         now = time.monotonic()
         if now < silence.until and not silence.has_ended():
-            raise RedisTimeoutError
-        if silence.connection:
-            silence.connection.disconnect()
-        self._silent = _Silence(None, now + self._timeout)  # for others, meanwhile
+            raise Unasked
+        self._silent = _Silence(silence.connection, now + self._timeout)  # for others
 
     def _is_oldest_idle(self, now: float) -> bool:
         try:
             return self._idle[0][0] < now - _IDLE_SECONDS
         except IndexError:  # another thread has taken it
             return False
+
+
+class Unasked(RedisTimeoutError):
+    """The server is silent, so that it was not asked at all."""
+
+
+class _Hurry(RedisTimeoutError):
+    """There was less time than the server may take: that does not make it silent."""
 
 
 class _Silence(NamedTuple):
@@ -243,8 +262,10 @@ class _Silence(NamedTuple):
 
     def _hears(self) -> bool:
         connection = self.connection
-        if connection is None or not connection.is_connected:
+        if connection is None:
             return False
+        if not connection.is_connected:
+            return True
         return bool(connection.can_read(_LISTEN_SECONDS))
 
 

@@ -21,10 +21,11 @@ from typing import Any, Generic, NamedTuple, TypeVar
 
 from .connect import client_for
 from .errors import StoreUnavailable
-from .transport import Command, Word, is_refusal, is_timeout, transport_for
+from .transport import Command, Unasked, Word, is_refusal, is_timeout, transport_for
 
 T = TypeVar("T")
 
+_ELSEWHERE = re.compile(r"\b(READONLY|MASTERDOWN|LOADING|CLUSTERDOWN)\b")
 _AT_ONCE, _SHORTLY = 0.05, 0.1  # of the timeout
 _NONCE_BYTES = 6  # 8 characters; record.lua counts them
 # Redis 6.2 puts a script's error into a sentence: the code may stand anywhere.
@@ -94,19 +95,27 @@ class Call(Generic[T]):
         self.result: T = self._read(parts)
 
 
+class NotAsked(StoreUnavailable):
+    """Redis was silent a moment ago, or the request's patience is used up."""
+
+
 class Patience:
     """For how many seconds one request may still wait for Redis.
 
     Answers that come at once cost nothing, however many there are. Who has no time left
-    after an answer may still ask shortly, so as to give back a lock.
+    after an answer may still ask shortly, so as to give back a lock. After a long pause
+    there is new patience: a worker's session may be open for hours.
     """
 
     def __init__(self, seconds: float) -> None:
         self._all = self._left = seconds
         self._is_answered = True
+        self._spent_at = 0.0
 
     @property
     def seconds(self) -> float:
+        if self._left < self._all and time.monotonic() - self._spent_at > self._all:
+            self._left, self._is_answered = self._all, True
         least = _SHORTLY * self._all if self._is_answered else 0.0
         return max(self._left, least)
 
@@ -114,6 +123,7 @@ class Patience:
         self._is_answered = is_answered
         if seconds > _AT_ONCE * self._all:
             self._left -= seconds
+            self._spent_at = time.monotonic()
 
 
 class Wire:
@@ -193,18 +203,21 @@ class Wire:
             replies = self._exchange([call.by_source() for call in calls], patience)
         for reply in replies:
             if isinstance(reply, Exception):
-                self._transport.drop()  # another connection may lead to another master
+                if _ELSEWHERE.search(str(reply)):
+                    self._transport.drop()  # others may lead to another master
                 raise _unavailable(reply)
         return replies
 
     def _exchange(self, commands: list[Command], patience: Patience) -> list[Any]:
         seconds, begun, is_answered = patience.seconds, time.monotonic(), False
         if seconds <= 0:
-            raise StoreUnavailable("Redis took too long for one request; timeout")
+            raise NotAsked("Redis took too long for one request; timeout")
         try:
             replies = self._transport.exchange(commands, seconds)
             is_answered = True
             return replies
+        except Unasked:
+            raise NotAsked("Redis gave no answer a moment ago") from None
         except Exception as failure:  # each client's package has errors of its own
             raise _unavailable(failure) from None
         finally:

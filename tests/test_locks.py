@@ -45,6 +45,7 @@ from smartredis_wsgi import (
     StoreUnavailable,
 )
 from smartredis_wsgi.ids import new_id
+from smartredis_wsgi.wire import Patience
 
 NAME = "{cart}blue"
 OTHER = "{cart}green"
@@ -587,6 +588,23 @@ def test_who_was_woken_and_finds_no_record_wakes_the_next(
         lease.release()
         assert first.result(SOON) is None
         second.result(SOON).release()
+
+
+def test_waiting_for_others_takes_nobody_s_patience_with_redis(
+    server: Server, redis: redis_py.Redis
+) -> None:
+    with server.client() as client:
+        lease = SingleNodeLock(redis).acquire(NAME)
+        lock = SingleNodeLock(client, wait=60.0, retry_time=0.001)
+        patience = Patience(1.0)
+        with ThreadPoolExecutor() as pool:
+            waiter = pool.submit(lock.acquire_with, NAME, patience=patience)
+            _await_blocked(client)
+            patience.spend(1.0, False)
+            lease.release()
+            taken = waiter.result(SOON)
+        assert taken
+        taken.release()
 
 
 def test_who_can_not_wait_takes_what_is_free(

@@ -1908,6 +1908,32 @@ def reaching(server):
         yield sessions(client, timeout=60), proxy
 
 
+def test_what_is_forgotten_is_forgotten_though_redis_is_away(reaching, redis):
+    store, proxy = reaching
+    session_id = stored(store, n=1)
+    with store.open(session_id) as session:
+        session["n"] = 5
+        proxy.black_hole()
+        with pytest.raises(StoreUnavailable):
+            session.save()
+        session.forget()
+        proxy.restore()
+    assert fields_of(sessions(redis), session_id) == {"n": 1}
+
+
+def test_what_was_stored_before_a_logout_does_not_come_back_in_another_session(
+    lossy, redis
+):
+    store, proxy = lossy
+    session_id = stored(store, n=1)
+    with store.open(session_id) as session:
+        session["secret"] = "x"
+        unanswered(session, proxy)
+        sessions(redis).destroy(session_id)
+        session["late"] = 1
+    assert [redis.type(key) for key in redis.keys("session:*")] == [b"string"]
+
+
 def test_a_save_without_an_answer_is_not_tried_again_when_it_would_not_be_known(
     lossy, monkeypatch
 ):

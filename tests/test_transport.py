@@ -386,10 +386,13 @@ def test_a_silent_server_is_asked_again_as_soon_as_it_speaks(server: Server) -> 
 def test_a_silent_server_is_asked_again_after_some_time(
     server: Server, monkeypatch: pytest.MonkeyPatch, is_over: bool
 ) -> None:
-    monkeypatch.setattr("smartredis_wsgi.transport._SILENCES", 0 if is_over else 3600)
+    monkeypatch.setattr(
+        "smartredis_wsgi.transport._MOST_SILENCES", 0 if is_over else 3600
+    )
     with FlakyProxy(server) as proxy:
         transport = transport_for(redis_py.Redis.from_url(proxy.url), 0.1)
         transport.exchange([say("x")])
+        transport._silences = 3600  # type: ignore[attr-defined]
         proxy.black_hole()
         with pytest.raises(redis_py.TimeoutError):
             transport.exchange([say("late")])
@@ -412,6 +415,52 @@ def test_a_silence_that_is_only_one_connections_own_is_none(server: Server) -> N
             assert transport.exchange([say("y")]) == [b"y"]
     assert is_timeout(slow.exception())
     assert transport.exchange([say("y")]) == [b"y"]
+    transport.drop()
+
+
+def test_a_silence_is_listened_to_also_by_those_who_have_to_connect(
+    server: Server,
+) -> None:
+    transport = held(server, 0.2)
+    transport.exchange([say("x")])
+    with ThreadPoolExecutor() as pool:
+        server.pause()
+        both = [pool.submit(transport.exchange, [say(n)]) for n in range(2)]
+        for future in both:
+            with pytest.raises(redis_py.TimeoutError):
+                future.result(SOON)
+    transport._silences = 3600  # type: ignore[attr-defined]
+    server.resume()
+
+    def is_back() -> bool:
+        with contextlib.suppress(redis_py.TimeoutError):
+            return transport.exchange([say("y")]) == [b"y"]
+        return False
+
+    wait_until(is_back, SOON, "its voice")
+    transport.drop()
+
+
+def test_what_is_told_to_a_silent_server_is_done_when_it_speaks(
+    server: Server, redis: redis_py.Redis
+) -> None:
+    transport = held(server, 0.1)
+    fall_silent(transport, server)
+    transport.tell(("SET", "told", "1", "PX", 60_000))
+    server.resume()
+    wait_until(lambda: redis.get("told") == b"1", SOON, "what it was told")
+    transport.drop()
+
+
+def test_less_time_than_the_server_may_take_makes_it_not_silent(
+    server: Server, counted: CountedRedis
+) -> None:
+    transport = transport_for(counted, 5.0)
+    transport.exchange([say("x")])
+    with pytest.raises(redis_py.TimeoutError):
+        transport.exchange([("BLPOP", "never", 4)], 0.01)
+    assert transport.exchange([say("y")]) == [b"y"]
+    assert server.running
     transport.drop()
 
 

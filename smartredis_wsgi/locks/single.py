@@ -14,7 +14,7 @@ from enum import Enum
 from typing import Any
 
 from ..errors import LockLost, LockTimeout, StoreUnavailable
-from ..wire import Call, Patience, Script, Wire
+from ..wire import Call, NotAsked, Patience, Script, Wire
 from . import protocol
 
 _ACQUIRE = Script.named("acquire")
@@ -101,7 +101,7 @@ class SingleNodeLock:
         lease = SingleNodeLease(self, key, patience)
         try:
             outcome = self._wait_for(lease, record or lease.lock_key, riders)
-        except LockTimeout:
+        except (LockTimeout, NotAsked):
             raise
         except BaseException:  # whether it was taken is not known
             lease.release_if_possible()
@@ -111,12 +111,13 @@ class SingleNodeLock:
     def _wait_for(
         self, lease: "SingleNodeLease", record: str, riders: tuple[Call[Any], ...]
     ) -> _Outcome:
-        end = time.monotonic() + self._wait
+        end, patience = time.monotonic() + self._wait, lease.patience
         while True:
             left = max(0.0, end - time.monotonic())
             call = self._attempt(lease, record, left)
             lease.deadline = time.monotonic() + self.expiry
-            self.wire.run(call, *riders, patience=lease.patience)
+            self.wire.run(call, *riders, patience=patience)
+            patience = None  # waiting for others is not waiting for Redis
             if call.result is _Outcome.CROWDED:
                 most = f"{self._max_waiters} wait for the lock"
                 raise LockTimeout(f"{most} already; lock_max_waiters")

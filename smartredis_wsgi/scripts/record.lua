@@ -4,8 +4,8 @@
 -- The field that holds what is no field: "incarnation version created size ttl since fresh
 -- nonces", by spaces. Created and ttl in ms, ttl "-" where the session has none of its own.
 -- The nonces are those of late commits, newest first; the fresh are so many of them, since
--- that second. By them a commit that is sent again is known, for a minute and through 127
--- others at least. No field's name is this byte: it is not UTF-8.
+-- that second. By them a commit that is sent again is known, until a minute is over or 128
+-- others have come, at least. No field's name is this byte: it is not UTF-8.
 local META = '\255'
 local NONCE_SIZE, MOST_NONCES, MINUTE = 8, 128, 60
 
