@@ -1,0 +1,428 @@
+"""The command line, on real servers."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+from servers import Monitor, free_port
+
+from smartredis_wsgi import SessionStore, cli
+from smartredis_wsgi.ids import Address
+from smartredis_wsgi.locks import SingleNodeLock, protocol
+
+MODULE = [sys.executable, "-W", "ignore", "-m", "smartredis_wsgi"]
+SESSIONS_INI = Path(__file__).parent.parent / "examples" / "sessions.ini"
+
+
+class Line:
+    """The command line with the options that lead to one server."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self.store = SessionStore.from_config(url=url)
+
+    def __call__(self, *words: str, url: str | None = None, **options):
+        return CliRunner().invoke(
+            cli.main, ["--url", url or self.url, *words], **options
+        )
+
+    def told(self, *words: str):
+        ran = self(*words, "--json")
+        assert ran.exit_code == 0, ran.output
+        return json.loads(ran.stdout)
+
+    def rows(self, *words: str):
+        ran = self("list", "--json", *words)
+        assert ran.exit_code == 0, ran.output
+        return [json.loads(line) for line in ran.stdout.splitlines()]
+
+    def new(self, **fields) -> str:
+        """A session's id."""
+        with self.store.open() as session:
+            session.update(fields)
+            return session.id
+
+
+def handle_of(session_id: str) -> str:
+    return Address.of(session_id).record[-64:][:12]
+
+
+def key_of(session_id: str) -> str:
+    return f"session:{Address.of(session_id).record}"
+
+
+@pytest.fixture
+def line(server):
+    return Line(server.url)
+
+
+def assert_is_refused(ran, *words: str, status: int = 1) -> None:
+    """One line on stderr, and nothing on stdout."""
+    assert ran.exit_code == status, ran.output
+    assert ran.stdout == ""
+    assert len(ran.stderr.splitlines()) == 1
+    assert "Traceback" not in ran.stderr
+    for word in words:
+        assert word in ran.stderr
+
+
+# -- list ----------------------------------------------------------------------------
+
+
+def test_list_shows_handles_and_neither_ids_nor_values(line):
+    made = [line.new(user="ann-the-value", n=n) for n in range(3)]
+    ran = line("list")
+    lines = ran.stdout.splitlines()
+    assert {row.split()[0] for row in lines[1:]} == {handle_of(i) for i in made}
+    assert not any(session_id in ran.output for session_id in made)
+    assert "ann-the-value" not in ran.output
+
+
+def test_list_tells_state_size_and_number_of_fields(line):
+    session_id, destroyed = line.new(a=1, bc="four"), line.new(a=1)
+    line.store.destroy(destroyed)
+    rows = {row["handle"]: row for row in line.rows()}
+    row = rows[handle_of(session_id)]
+    assert (row["state"], row["fields"]) == ("alive", 2)
+    assert row["size"] == len('a1bc"four"')
+    assert 1700 < row["expires_in"] <= 1800
+    assert rows[handle_of(destroyed)]["state"] == "destroyed"
+
+
+def test_list_passes_by_what_is_no_session(line, redis):
+    session_id = line.new(a=1)
+    redis.set("session:other", "x", ex=60)
+    redis.set(f"lock:session:{Address.of(session_id).lock}", "x", ex=60)
+    assert [row["handle"] for row in line.rows()] == [handle_of(session_id)]
+
+
+def test_list_takes_a_prefix_by_the_letter(server):
+    plain, odd = Line(server.url), Line(server.url)
+    odd.store = SessionStore.from_config(url=server.url, prefix="s[a-z]*:")
+    session_id = odd.new(a=1)
+    plain.store = SessionStore.from_config(url=server.url, prefix="sb:")
+    plain.new(a=1)
+    rows = odd.rows("--prefix", "s[a-z]*:")
+    assert [row["handle"] for row in rows] == [handle_of(session_id)]
+
+
+def test_list_ends_at_its_limit_and_says_so(line):
+    for n in range(5):
+        line.new(n=n)
+    ran = line("list", "--json", "--limit", "3")
+    assert len(ran.stdout.splitlines()) == 3
+    assert "--limit 0" in ran.stderr
+    assert len(line.rows("--limit", "0")) == 5
+    assert line("list", "--limit", "5").stderr == ""
+
+
+def test_looking_uses_scan_and_prolongs_nothing(line, server, redis):
+    session_id = line.new(a=1)
+    redis.pexpire(key_of(session_id), 60_000)
+    with Monitor(server) as monitor:
+        line.rows()
+        line.told("stats")
+        line.told("show", handle_of(session_id))
+        line.told("locks")
+    commands = {re.findall(r'"(\w+)"', row)[0].upper() for row in monitor.lines()}
+    assert "SCAN" in commands
+    assert not commands & {"KEYS", "PEXPIRE", "EXPIRE", "HSET", "SET"}
+    assert redis.pttl(key_of(session_id)) <= 60_000
+
+
+# -- show and destroy ----------------------------------------------------------------
+
+
+def test_show_tells_values_only_where_it_is_asked_to(line):
+    session_id = line.new(user="ann-the-value", tags=("a", "b"))
+    ran = line("show", handle_of(session_id))
+    assert "user" in ran.stdout
+    assert "ann-the-value" not in ran.output
+    assert session_id not in ran.output
+    told = line("show", handle_of(session_id), "--values").stdout
+    assert "'ann-the-value'" in told
+    assert "('a', 'b')" in told
+
+
+def test_show_as_json_has_sizes_and_values(line):
+    session_id = line.new(user="ann")
+    assert line.told("show", handle_of(session_id))["content"] == [
+        {"name": "user", "size": 5}
+    ]
+    assert line.told("show", handle_of(session_id), "--values")["content"] == [
+        {"name": "user", "size": 5, "value": "ann"}
+    ]
+
+
+def test_show_lets_no_terminal_obey_a_name_or_value(line):
+    session_id = line.new(**{"\x1b[2J": "\x1b[1m"})
+    assert "\x1b" not in line("show", handle_of(session_id), "--values").output
+
+
+def test_a_handle_that_is_none_unknown_or_ambiguous_is_refused_in_a_line(line, redis):
+    assert_is_refused(line("show", "ann"), "handle")
+    assert_is_refused(line("show", "0" * 8), "0" * 8)
+    for last in "ab":
+        redis.set(f"session:{{{'0' * 16}}}{'0' * 63}{last}", "destroyed", ex=60)
+    assert_is_refused(line("destroy", "0" * 8, "--yes"), "ambiguous")
+    assert redis.dbsize() == 2
+    assert line("show", "0" * 63 + "a").exit_code == 0
+
+
+def test_destroy_leaves_a_tombstone(line, redis):
+    session_id, other = line.new(a=1), line.new(a=1)
+    ran = line("destroy", handle_of(session_id), "--yes")
+    assert (ran.exit_code, ran.stdout) == (0, f"destroyed {handle_of(session_id)}\n")
+    assert redis.get(key_of(session_id)) == b"destroyed"
+    assert 0 < redis.pttl(key_of(session_id)) <= 5000
+    assert redis.type(key_of(other)) == b"hash"
+
+
+@pytest.mark.parametrize(("answer", "kind"), [("n", b"hash"), ("y", b"string")])
+def test_destroy_asks_first(line, redis, answer, kind):
+    session_id = line.new(a=1)
+    ran = line("destroy", handle_of(session_id), input=answer)
+    assert "Destroy" in ran.stderr
+    assert ran.exit_code == (answer == "n")
+    assert redis.type(key_of(session_id)) == kind
+
+
+def test_destroy_says_where_a_session_has_moved(server):
+    line = Line(server.url)
+    line.store = SessionStore.from_config(url=server.url, rotate_grace=60)
+    before = line.new(a=1)
+    with line.store.open(before) as session:
+        session.regenerate_id()
+        after = session.id
+    ran = line("destroy", handle_of(before), "--yes")
+    assert_is_refused(ran, handle_of(after))
+
+
+# -- stats and locks -----------------------------------------------------------------
+
+
+def test_stats_counts_and_finds_the_biggest_fields(line):
+    for n in range(12):
+        line.new(small=n, **{f"big{n}": "x" * 10 * n})
+    line.store.destroy(line.new(a=1))
+    told = line.told("stats")
+    assert told["complete"] is True
+    assert told["sessions"] == {"alive": 12, "destroyed": 1, "moved": 0, "foreign": 0}
+    biggest = [(big["field"], big["size"]) for big in told["biggest_fields"]]
+    assert biggest[:2] == [("big11", 112), ("big10", 102)]
+    assert len(biggest) == 10
+    assert told["bytes"] == sum(row.get("size", 0) for row in line.rows())
+    assert told["ages_up_to"]["1 minute"] == 12
+    assert told["mean_fields"] == 2.0
+
+
+def test_stats_and_list_see_all_of_a_cluster(cluster):
+    line = Line(cluster.url)
+    made = {handle_of(line.new(n=n)) for n in range(20)}
+    assert {row["handle"] for row in line.rows()} == made
+    assert line.told("stats")["sessions"]["alive"] == 20
+    assert line.told("show", min(made))["handle"] == min(made)
+    assert len(line.told("check")["servers"]) == 3
+
+
+def test_locks_tells_holder_waiters_and_session(line, redis):
+    session_id = line.new(a=1)
+    name = line.store.lock_name(session_id)
+    assert line.told("locks") == []
+    lease = SingleNodeLock(redis, expiry=5).acquire(name)
+    redis.zadd(protocol.waiters_key(name), {"x": 2**52, "y": 2**52, "gone": 1})
+    redis.expire(protocol.waiters_key(name), 60)
+    (row,) = line.told("locks")
+    assert row["token"] == lease.token.decode()
+    assert (row["handle"], row["waiting"]) == (handle_of(session_id), 2)
+    assert 0 < row["expires_in"] <= 5
+    assert lease.token.decode() in line("locks").stdout
+    shown = line.told("show", handle_of(session_id))
+    assert shown["lock"]["token"] == lease.token.decode()
+
+
+def test_locks_of_redlock_are_counted_on_its_masters(server, masters, tmp_path):
+    nodes = [master.url for master in masters[:3]]
+    ini = tmp_path / "site.ini"
+    ini.write_text(
+        f"[site]\nsession.url = {server.url}\nsession.lock = redlock\n"
+        f"session.lock_nodes = {' '.join(nodes)}\n"
+    )
+    line = Line(server.url)
+    session_id = line.new(a=1)
+    for master in masters[:2]:
+        with master.client() as client:
+            name = protocol.lock_key(line.store.lock_name(session_id))
+            client.set(name, "token", px=60_000)
+    (row,) = line.told("--config", str(ini), "locks")
+    assert (row["token"], row["nodes"]) == ("token", 2)
+    assert row["handle"] == handle_of(session_id)
+
+
+# -- check ---------------------------------------------------------------------------
+
+
+def checked(*words: str, **env: str):
+    ran = CliRunner().invoke(cli.main, ["check", *words, "--json"], env=env)
+    told = json.loads(ran.stdout)
+    assert ran.exit_code == bool(told["problems"])
+    return told
+
+
+def options_of(told) -> dict[str, tuple]:
+    return {row["option"]: (row["value"], row["origin"]) for row in told["options"]}
+
+
+def test_check_tells_each_options_value_and_origin(server, tmp_path):
+    ini = tmp_path / "site.ini"
+    ini.write_text("[a]\nsession.url=redis://x\nsession.ttl=1h\nsession.prefix=a:\n")
+    told = checked("--config", str(ini), "--prefix", "b:", SMARTREDIS_URL=server.url)
+    options = options_of(told)
+    assert options["ttl"] == (3600, "file")
+    assert options["prefix"] == ("b:", "command line")
+    assert options["url"] == (server.url, "SMARTREDIS_URL")
+    assert options["lock"] == ("none", "default")
+    assert told["servers"][0]["version"] == f"valkey {server.version}"
+
+
+def test_check_advises_where_sessions_may_be_evicted_or_end_with_a_restart(
+    server, redis
+):
+    redis.config_set("maxmemory-policy", "allkeys-lru")
+    try:
+        evicts, persists = checked("--url", server.url)["advice"]
+    finally:
+        redis.config_set("maxmemory-policy", "noeviction")
+    assert "noeviction" in evicts
+    assert "persistence" in persists
+    assert checked("--url", server.url)["advice"] == [persists]
+
+
+def test_check_tells_all_problems_of_a_file_a_line_each(tmp_path):
+    ini = tmp_path / "site.ini"
+    ini.write_text(
+        "[site]\nsession.url = http://localhost\nsession.tll = 5\n"
+        "session.lock = redlock\nsession.cookie_domain = example.com\n"
+        "session.lock_nodes = redis://a redis://b redis://c redis://d\n"
+    )
+    ran = CliRunner().invoke(cli.main, ["check", "--config", str(ini)])
+    problems = ran.stderr.splitlines()
+    assert ran.exit_code == 1
+    assert len(problems) == 4
+    for word in ("url: ", "did you mean ttl", "cookie_domain", "lock_nodes"):
+        assert sum(word in problem for problem in problems) == 1, word
+
+
+def test_check_names_the_master_that_does_not_answer(server, masters, tmp_path):
+    nodes = [m.url for m in masters[:2]] + [f"redis://:pw@127.0.0.1:{free_port()}"]
+    ini = tmp_path / "site.ini"
+    ini.write_text(
+        f"[site]\nsession.url = {server.url}\nsession.lock = redlock\n"
+        f"session.lock_nodes = {' '.join(nodes)}\n"
+    )
+    ran = CliRunner().invoke(cli.main, ["check", "--config", str(ini)])
+    assert ran.exit_code == 1
+    (problem,) = ran.stderr.splitlines()
+    assert nodes[2].rpartition(":")[2] in problem
+    assert ":pw@" not in ran.output
+
+
+def test_no_password_or_secret_is_shown(tmp_path):
+    ini = tmp_path / "site.ini"
+    ini.write_text("[site]\nsession.secret = hush-hush\n")
+    url = f"redis://ann:hidden@127.0.0.1:{free_port()}/0"
+    for words in (["check"], ["list"], ["check", "--json"]):
+        ran = CliRunner().invoke(cli.main, ["--config", str(ini), "--url", url, *words])
+        assert ran.exit_code == 1
+        assert "hidden" not in ran.output
+        assert "hush" not in ran.output
+
+
+def test_check_takes_the_examples_file():
+    told = checked("--config", str(SESSIONS_INI))
+    assert told["problems"] == []
+    assert options_of(told)["lock_wait"] == (3, "file")
+
+
+# -- mistakes ------------------------------------------------------------------------
+
+
+def test_a_server_that_is_down_is_told_in_a_line(line):
+    url = f"redis://127.0.0.1:{free_port()}"
+    for words in (["list"], ["show", "0" * 8], ["stats"], ["locks"]):
+        assert_is_refused(line(*words, url=url), "127.0.0.1")
+
+
+def test_a_wrong_address_or_none_is_told_in_a_line(line):
+    assert_is_refused(line("stats", url="http://x"), "url")
+    assert_is_refused(line("list", url="embedded://"), "embedded")
+    none = CliRunner().invoke(cli.main, ["list"], env={"SMARTREDIS_URL": ""})
+    assert_is_refused(none, "SMARTREDIS_URL")
+
+
+def test_usage_has_status_2(line):
+    assert line("list", "--nope").exit_code == 2
+    assert line("show").exit_code == 2
+    assert line("list", "--config", "/no/such/file").exit_code == 2
+
+
+def test_a_file_that_is_none_is_told_in_a_line(line, tmp_path):
+    ini = tmp_path / "site.ini"
+    for text in ("no section\n", "[site]\nother = 1\n"):
+        ini.write_text(text)
+        assert_is_refused(line("list", "--config", str(ini)), "site.ini")
+
+
+# -- as a program --------------------------------------------------------------------
+
+
+def test_ctrl_c_ends_a_long_list_with_what_was_found_so_far(line):
+    many = 3000  # more than a pipe holds, so that it can't have ended
+    for n in range(many):
+        line.new(n=n)
+    command = [*MODULE, "list", "--limit", "0", "--json", "--url", line.url]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as running:
+        first = running.stdout.readline()
+        running.send_signal(signal.SIGINT)
+        rest, err = running.communicate(timeout=30)
+    assert running.returncode == 130
+    assert err == "stopped: this is what was found so far\n"
+    assert 0 < len([first, *rest.splitlines()]) < many
+
+
+def test_without_click_it_says_what_to_install(tmp_path):
+    (tmp_path / "click.py").write_text("raise ModuleNotFoundError(name='click')")
+    ran = subprocess.run(
+        [*MODULE, "list"],
+        env={**os.environ, "PYTHONPATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+    )
+    assert ran.returncode == 1
+    assert ran.stderr.splitlines() == [
+        "smartredis-wsgi: click is not installed; pip install 'smartredis_wsgi[cli]'"
+    ]
+
+
+def test_the_demo_gets_its_own_arguments():
+    ran = subprocess.run([*MODULE, "demo", "--help"], capture_output=True, text=True)
+    assert ran.returncode == 0
+    assert "--once" in ran.stdout
+
+
+def test_the_script_is_installed():
+    program = Path(sys.executable).with_name("smartredis-wsgi")
+    ran = subprocess.run([program, "--help"], capture_output=True, text=True)
+    assert ran.returncode == 0
+    commands = "list", "show", "destroy", "stats", "locks", "check", "demo"
+    assert all(f"  {name} " in ran.stdout for name in commands)
