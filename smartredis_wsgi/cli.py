@@ -194,7 +194,7 @@ class Sight:
             return None
         if most and seen.created + most <= seen.now + seen.left + 1:
             return None  # its end is that of its life
-        return max(0.0, ttl - seen.left)
+        return max(0.0, round(ttl - seen.left, 3))
 
 
 def _alive(
@@ -294,10 +294,15 @@ class LongWork:
 def _tell(as_json: bool, told: Any, text: Callable[[], Iterable[str]]) -> None:
     """One JSON document, or lines for people."""
     if as_json:
-        click.echo(json.dumps(told, default=repr))
+        click.echo(json.dumps(told))
     else:
         for line in text():
             click.echo(line)
+
+
+def _in_a_line(failure: Exception) -> str:
+    text = " ".join(str(failure).split()) or type(failure).__name__
+    return text.partition(" : <")[0]  # Sentinel's shows the client's insides
 
 
 def _span(seconds: float | None) -> str:
@@ -355,7 +360,7 @@ class _OneLine(click.Group):
         try:
             return super().invoke(ctx)
         except (SmartRedisError, RedisError, RedisClusterException) as failure:
-            text = " ".join(str(failure).split()) or type(failure).__name__
+            text = _in_a_line(failure)
         except LookupError as failure:
             if type(failure) is not LookupError:
                 raise  # a mistake of ours
@@ -442,7 +447,7 @@ def show(given: dict[str, Any], handle: str, values: bool) -> None:
     row = _row(sight, seen)
     held = (_locks(sight, node, [_lock_key(key)]) for node in _lock_places(sight))
     row["lock"] = next(chain.from_iterable(held), None)
-    row["content"] = _content(sight, seen, values)
+    row["content"] = _content(sight, seen, values, "json" in given)
 
     def text() -> Iterator[str]:
         for name in [*row][:-2]:
@@ -464,12 +469,16 @@ def _found(sight: Sight, handle: str) -> str:
     return key
 
 
-def _content(sight: Sight, seen: Glance, values: bool) -> list[dict[str, Any]]:
+def _content(
+    sight: Sight, seen: Glance, values: bool, as_json: bool
+) -> list[dict[str, Any]]:
     rows = []
     for name, told in sorted(seen.fields.items()):
         row: dict[str, Any] = {"name": name, "size": len(told) if values else told}
         if values:
             row["value"] = _decoded(sight, told)
+            if as_json:
+                row["value"] = _for_json(row["value"])
         rows.append(row)
     return rows
 
@@ -479,6 +488,15 @@ def _decoded(sight: Sight, raw: bytes) -> Any:
         return codec_for(sight.config.codec).decode(raw)
     except ValueError as wrong:
         return f"({wrong})"
+
+
+def _for_json(value: Any) -> Any:
+    """What JSON lacks goes as Python would write it."""
+    try:
+        json.dumps(value)
+    except (TypeError, ValueError):
+        return repr(value)
+    return value
 
 
 @main.command()
@@ -689,7 +707,7 @@ def check(given: dict[str, Any]) -> None:
         if not problems and config.lock_nodes:
             Redlock(config.lock_nodes)
     except (SmartRedisError, RedisError, RedisClusterException) as failure:
-        problems.append(" ".join(str(failure).split()))
+        problems.append(_in_a_line(failure))
     problems += _silent_nodes(config) if not problems else []
     told: dict[str, Any] = {
         "options": _options(settings, config),
@@ -821,8 +839,8 @@ def _silent_nodes(config: Config) -> list[str]:
         try:
             client_for(node, _SECONDS).ping()
         except (SmartRedisError, RedisError) as failure:
-            text = " ".join(str(failure).split())
-            problems.append(f"lock_nodes: {_without_password(node)}: {text}")
+            told = f"{_without_password(node)}: {_in_a_line(failure)}"
+            problems.append(f"lock_nodes: {told}")
     return problems
 
 

@@ -8,6 +8,7 @@ import re
 import signal
 import subprocess
 import sys
+import weakref
 from pathlib import Path
 
 import pytest
@@ -162,6 +163,21 @@ def test_show_as_json_has_sizes_and_values(line):
     ]
 
 
+@pytest.mark.parametrize("value", [{1, 2}, {(1, 2): 3}, b"raw"], ids=repr)
+def test_what_json_lacks_is_shown_as_python_writes_it(line, value):
+    handle = handle_of(line.new(field=value))
+    (field,) = line.told("show", handle, "--values")["content"]
+    assert field["value"] == repr(value)
+
+
+def test_show_tells_of_bytes_that_the_codec_did_not_write(line, redis):
+    session_id = line.new(field=1)
+    redis.hset(key_of(session_id), "field", b"{")
+    ran = line("show", handle_of(session_id), "--values")
+    assert ran.exit_code == 0
+    assert "not written by this codec" in ran.stdout
+
+
 def test_show_lets_no_terminal_obey_a_name_or_value(line):
     session_id = line.new(**{"\x1b[2J": "\x1b[1m"})
     assert "\x1b" not in line("show", handle_of(session_id), "--values").output
@@ -222,6 +238,46 @@ def test_stats_counts_and_finds_the_biggest_fields(line):
     assert told["bytes"] == sum(row.get("size", 0) for row in line.rows())
     assert told["ages_up_to"]["1 minute"] == 12
     assert told["mean_fields"] == 2.0
+
+
+def test_stats_holds_a_page_at_a_time(line, monkeypatch):
+    monkeypatch.setattr(cli, "_PAGE", 5)
+    seen, held = [], weakref.WeakSet()
+
+    def watched(self, key, of_fields):
+        call = original(self, key, of_fields)
+        held.add(call)
+        seen.append(len(held))
+        return call
+
+    original = cli.Sight._glance
+    monkeypatch.setattr(cli.Sight, "_glance", watched)
+    for n in range(50):
+        line.new(n=n)
+    assert line.told("stats")["sessions"]["alive"] == 50
+    assert len(seen) == 50
+    assert max(seen) <= 10
+
+
+def test_stats_that_is_stopped_tells_what_it_found(line, monkeypatch):
+    monkeypatch.setattr(cli, "_PAGE", 5)
+    for n in range(50):
+        line.new(n=n)
+    added = []
+
+    def add(self, seen):
+        added.append(seen)
+        if len(added) == 8:
+            raise KeyboardInterrupt
+        original(self, seen)
+
+    original = cli.Sums.add
+    monkeypatch.setattr(cli.Sums, "add", add)
+    ran = line("stats", "--json")
+    told = json.loads(ran.stdout)
+    assert (ran.exit_code, told["complete"]) == (130, False)
+    assert told["sessions"]["alive"] == 7
+    assert "stopped" in ran.stderr
 
 
 def test_stats_and_list_see_all_of_a_cluster(cluster):
@@ -359,6 +415,15 @@ def test_a_server_that_is_down_is_told_in_a_line(line):
     url = f"redis://127.0.0.1:{free_port()}"
     for words in (["list"], ["show", "0" * 8], ["stats"], ["locks"]):
         assert_is_refused(line(*words, url=url), "127.0.0.1")
+
+
+@pytest.mark.parametrize("kind", ["redis+sentinel", "redis+cluster"])
+def test_a_sentinel_or_cluster_that_is_down_is_told_in_a_line(line, kind):
+    place = "/main" if kind == "redis+sentinel" else ""
+    ran = line("list", url=f"{kind}://ann:hidden@127.0.0.1:{free_port()}{place}")
+    assert_is_refused(ran)
+    assert len(ran.stderr) < 200
+    assert "hidden" not in ran.stderr
 
 
 def test_a_wrong_address_or_none_is_told_in_a_line(line):
