@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pty
 import re
 import signal
 import subprocess
@@ -100,7 +101,7 @@ def test_list_tells_state_size_and_number_of_fields(line):
 
 def test_list_passes_by_what_is_no_session(line, redis):
     session_id = line.new(a=1)
-    redis.set("session:other", "x", ex=60)
+    redis.set(f"session:{{{'0' * 16}}}{'x' * 64}", "destroyed", ex=60)
     redis.set(f"lock:session:{Address.of(session_id).lock}", "x", ex=60)
     assert [row["handle"] for row in line.rows()] == [handle_of(session_id)]
 
@@ -179,8 +180,10 @@ def test_show_tells_of_bytes_that_the_codec_did_not_write(line, redis):
 
 
 def test_show_lets_no_terminal_obey_a_name_or_value(line):
-    session_id = line.new(**{"\x1b[2J": "\x1b[1m"})
-    assert "\x1b" not in line("show", handle_of(session_id), "--values").output
+    session_id = line.new(**{"\a": "\b"})
+    output = line("show", handle_of(session_id), "--values").output
+    assert r"'\x07'" in output
+    assert not {"\a", "\b"} & {*output}
 
 
 def test_a_handle_that_is_none_unknown_or_ambiguous_is_refused_in_a_line(line, redis):
@@ -377,6 +380,18 @@ def test_check_tells_all_problems_of_a_file_a_line_each(tmp_path):
         assert sum(word in problem for problem in problems) == 1, word
 
 
+def test_check_tells_of_an_option_once(tmp_path):
+    ini = tmp_path / "site.ini"
+    nodes = "redis://a redis://b redis://c"
+    ini.write_text(
+        f"[a]\nsession.url = embedded://\nsession.lock_nodes = {nodes}\n"
+        "session.touch_every = 2h\n"
+    )
+    first, second = checked("--config", str(ini))["problems"]
+    assert "touch_every" in first
+    assert "lock_nodes" in second
+
+
 def test_check_names_the_master_that_does_not_answer(server, masters, tmp_path):
     nodes = [m.url for m in masters[:2]] + [f"redis://:pw@127.0.0.1:{free_port()}"]
     ini = tmp_path / "site.ini"
@@ -465,6 +480,24 @@ def test_ctrl_c_ends_a_long_list_with_what_was_found_so_far(line):
     assert 0 < len([first, *rest.splitlines()]) < many
 
 
+def test_a_bar_is_drawn_on_a_terminal_and_stdout_stays_clean(line):
+    line.new(n=1)
+    ours, theirs = pty.openpty()
+    with subprocess.Popen(
+        [*MODULE, "stats", "--json", "--url", line.url],
+        stdout=subprocess.PIPE,
+        stderr=theirs,
+        env={**os.environ, "TERM": "xterm"},
+    ) as running:
+        os.close(theirs)
+        out, _ = running.communicate(timeout=30)
+    with open(ours, "rb", buffering=0) as terminal:
+        drawn = terminal.read(4096)
+    assert running.returncode == 0
+    assert json.loads(out)["sessions"]["alive"] == 1
+    assert b"sessions" in drawn
+
+
 def test_without_click_it_says_what_to_install(tmp_path):
     (tmp_path / "click.py").write_text("raise ModuleNotFoundError(name='click')")
     ran = subprocess.run(
@@ -480,7 +513,9 @@ def test_without_click_it_says_what_to_install(tmp_path):
 
 
 def test_the_demo_gets_its_own_arguments():
-    ran = subprocess.run([*MODULE, "demo", "--help"], capture_output=True, text=True)
+    ran = subprocess.run(
+        [*MODULE, "demo", "--help"], capture_output=True, text=True, timeout=30
+    )
     assert ran.returncode == 0
     assert "--once" in ran.stdout
 
