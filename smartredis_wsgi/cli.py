@@ -462,7 +462,7 @@ def show(given: dict[str, Any], handle: str, values: bool) -> None:
 
 
 def _found(sight: Sight, handle: str) -> str:
-    work, key = LongWork(f"looking for {handle[:64]}"), ""
+    work, key = LongWork("looking for it"), ""
     with work:
         key = sight.find(handle)
     work.end()

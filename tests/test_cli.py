@@ -99,6 +99,18 @@ def test_list_tells_state_size_and_number_of_fields(line):
     assert rows[handle_of(destroyed)]["state"] == "destroyed"
 
 
+def test_idle_is_not_told_where_the_end_is_that_of_the_lifetime(server, tmp_path):
+    ini = tmp_path / "site.ini"
+    ini.write_text("[session]\nttl = 1h\nmax_lifetime = 1h\n")
+    line = Line(server.url)
+    line.store = SessionStore.from_config(url=server.url, ttl="1h", max_lifetime="1h")
+    line.new(a=1)
+    (row,) = line.rows("--config", str(ini))
+    assert row["idle"] is None
+    (row,) = line.rows()
+    assert row["idle"] is not None
+
+
 def test_list_passes_by_what_is_no_session(line, redis):
     session_id = line.new(a=1)
     redis.set(f"session:{{{'0' * 16}}}{'x' * 64}", "destroyed", ex=60)
@@ -203,6 +215,14 @@ def test_destroy_leaves_a_tombstone(line, redis):
     assert redis.get(key_of(session_id)) == b"destroyed"
     assert 0 < redis.pttl(key_of(session_id)) <= 5000
     assert redis.type(key_of(other)) == b"hash"
+
+
+def test_destroy_leaves_what_is_not_ours_and_says_so(line, redis):
+    key = f"session:{{{'0' * 16}}}{'0' * 64}"
+    redis.hset(key, "not", "ours")
+    redis.expire(key, 60)
+    assert_is_refused(line("destroy", "0" * 8, "--yes"), "foreign")
+    assert redis.hgetall(key) == {b"not": b"ours"}
 
 
 @pytest.mark.parametrize(("answer", "kind"), [("n", b"hash"), ("y", b"string")])
