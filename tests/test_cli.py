@@ -303,6 +303,17 @@ def test_stats_that_is_stopped_tells_what_it_found(line, monkeypatch):
     assert "stopped" in ran.stderr
 
 
+def test_each_kind_of_server_serves(real):
+    line = Line(real.url)
+    handle = handle_of(line.new(user="ann"))
+    assert [row["handle"] for row in line.rows()] == [handle]
+    assert line.told("stats")["sessions"]["alive"] == 1
+    assert line.told("show", handle, "--values")["content"][0]["value"] == "ann"
+    assert line.told("locks") == []
+    assert real.server.version in line.told("check")["servers"][0]["version"]
+    assert line.told("destroy", handle, "--yes")["state"] == "destroyed"
+
+
 def test_stats_and_list_see_all_of_a_cluster(cluster):
     line = Line(cluster.url)
     made = {handle_of(line.new(n=n)) for n in range(20)}
