@@ -217,6 +217,7 @@ class Stage:
             lock=self._redlock or lock,
             lock_wait=EXPIRY,
             lock_expiry=EXPIRY,
+            timeout=EXPIRY,  # while it is stopped, a request seems to wait for Redis
         )
 
     def _visit(self, chain: dict[str, str], responses: dict[str, Response]) -> None:
