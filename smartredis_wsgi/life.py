@@ -2,8 +2,9 @@
 
 ::
 
-    a client with an id                     a client without
-          |                                        |
+                            UNTOUCHED
+    a client with an id    /         \\    a client without
+                          |           |
        UNREAD --load: nothing there, tombstone--> NEW --commit--> ALIVE
           | \\                                      ^
           |  load: a hash                          | destroy (from any state)
@@ -12,6 +13,9 @@
           |
           commit without a load stays UNREAD; onto nothing or a tombstone it makes a
           NEW one, but none beside a session that was rotated: that one is GONE
+
+A commit whose answer did not come is kept, and sent again as it was, before anything
+else happens in Redis.
 
 A record that was loaded and then rotated by another request is followed to its new key.
 
