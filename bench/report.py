@@ -45,9 +45,9 @@ a bare PING to the whole request.
   would come with each small read, and a session that is due would need a second
   round trip. What the scripts keep for themselves is in one field instead of six,
   which was cheaper.
-* *redis-py's connection.* A held `Connection` takes about a third off what redis-
-  py's pool and client take. The rest is its packing, `sendall`, parser and checks,
-  in Python.
+* *redis-py's connection.* A held `Connection` costs less than half of what redis-py's
+  pool and client cost on top of the socket. What is left is its packing, `sendall`,
+  parser and checks, in Python.
 * *In process* a read is some 130 calls of Python functions. In a tight loop (`make
   bench-pytest`) it takes a fraction of what it takes here, where the others have
   used the caches in between: then each function is fetched anew, so that the number
