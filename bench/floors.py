@@ -8,6 +8,7 @@ from __future__ import annotations
 import itertools
 import json
 import socket
+from collections.abc import Callable
 
 from driver import CONTENT
 from measure import Run
@@ -25,10 +26,17 @@ INCR = "redis-py: HINCRBY and EXPIRE"
 def socket_read(world: World) -> Run:
     """The bytes of an HGETALL, on a blocking socket, until the answer is whole."""
     name = _filled(world.client(), "socket")
+    question = f"*2\r\n$7\r\nHGETALL\r\n${len(name)}\r\n{name}\r\n".encode()
+    return on_socket(world, question, _size_of_answer)
+
+
+def on_socket(
+    world: World, question: bytes, size_of_answer: Callable[[socket.socket, bytes], int]
+) -> Run:
+    """A question's bytes, until an answer of the size of the first one is there."""
     link = world.socket()
     link.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    question = f"*2\r\n$7\r\nHGETALL\r\n${len(name)}\r\n{name}\r\n".encode()
-    size = _size_of_answer(link, question)
+    size = size_of_answer(link, question)
 
     def run() -> None:
         link.sendall(question)
