@@ -32,7 +32,7 @@ from .config import Config
 from .connect import client_for
 from .errors import ConfigError, SmartRedisError
 from .locks import Redlock, protocol
-from .store import Kind, Records
+from .store import META, Kind, Records
 from .wire import Call, Script, Wire
 
 T = TypeVar("T")
@@ -42,7 +42,6 @@ _PAGE = 500  # keys that are looked at in one round trip
 _SECONDS = 5.0  # for an answer, at least: nobody waits for a page of ours
 _HANDLE_SIZE = 12  # of 64: eight, as in logs, are not enough for a million
 _STOPPED = 130  # the exit status of what SIGINT ended
-_META = b"\xff"
 _KEY = re.compile(r"\{([0-9a-f]{16})\}([0-9a-f]{64})")
 _PRIVATE = {"embedded", "memory"}  # servers within another program
 _BIGGEST = 10
@@ -208,7 +207,7 @@ def _alive(
     flat: list[Any],
 ) -> Glance:
     pairs = zip(flat[::2], flat[1::2], strict=True)
-    named = {name.decode("utf-8", "replace"): x for name, x in pairs if name != _META}
+    named = {name.decode("utf-8", "replace"): x for name, x in pairs if name != META}
     return seen._replace(
         version=version,
         created=created / 1000,

@@ -32,7 +32,7 @@ _CREATE = Script.named("record", "create")
 _UPDATE = Script.named("record", "update")
 _DESTROY = Script.named("record", "destroy")
 _DIGEST_SIZE = 40  # of SHA-1 in hex
-_META = b"\xff"  # the field that is none
+META = b"\xff"  # the field that is none
 _WHOLE, _LARGE = (
     16384,
     4096,
@@ -282,7 +282,7 @@ def _pairs(fields: Mapping[str, bytes]) -> list[bytes]:
 def _alive(prolonged: bool, flat: list[bytes], left: list[bytes]) -> Loaded:
     values = iter(flat)
     record = dict(zip(values, values, strict=True))
-    incarnation, version, created, _ = record.pop(_META).split(b" ", 3)
+    incarnation, version, created, _ = record.pop(META).split(b" ", 3)
     try:
         fields = {name.decode(): raw for name, raw in record.items()}
         names = [name.decode() for name in left]
