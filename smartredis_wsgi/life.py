@@ -28,12 +28,9 @@ import contextlib
 import logging
 import random
 import time
-from collections.abc import Callable
-from enum import Enum, auto
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 from . import ids
-from .engine import Engine
 from .errors import (
     EncodeError,
     LockLost,
@@ -45,30 +42,17 @@ from .errors import (
     StoreUnavailable,
 )
 from .fields import Changes, Fields
-from .hold import Hold
 from .ids import Address
+from .reading import Reading, Status
 from .store import Committed, Destroyed, Kind, Loaded, Outcome, size_of
 from .wire import Call
 
-T = TypeVar("T")
 _log = logging.getLogger("smartredis_wsgi")
 _MOST_CONFLICTS = 64  # each is another's success
 _KNOWN_SECONDS = 45.0  # less than the minute for which a record knows its commits
 _TOO_LATE = "the response has begun; write before that"
-_MOST_MOVES = 16  # records are not moved in circles, but strings can be planted
-NOTHING = Loaded(Kind.ABSENT)
 _NOWHERE = (Outcome.ABSENT, Outcome.DESTROYED)
 _GONE = (*_NOWHERE, Outcome.MOVED, Outcome.GONE)
-
-
-class Status(Enum):
-    """What is known of the record."""
-
-    UNTOUCHED = auto()
-    UNREAD = auto()
-    NEW = auto()
-    ALIVE = auto()
-    GONE = auto()
 
 
 class _Sent(NamedTuple):
@@ -83,54 +67,18 @@ class _Sent(NamedTuple):
     exclusive: bool = False
 
 
-class Life:
-    """One session, once. Not for several threads.
+class Life(Reading):
+    """One session, once: what it reads, and what it changes."""
 
-    Args:
-        find: Gives the id that the client sent, well-formed and verified, if it did.
-        frozen: Why nothing may be written; empty if it may.
-    """
-
-    _status = Status.UNTOUCHED
-    _id = ""  # of a new session: made on first need
-    _place: Address | None = None
     _sent: _Sent | None = None  # a commit whose answer did not come
     _next_id: str | None = None  # a rotation is asked for
     _ttl: float | None = None  # a ttl of its own is asked for
     _forced = _forgotten = False
-    _moved = False  # by another: it has an id that only that one knows
-    _conflicts = _moves = 0
+    _conflicts = 0
     _proposed: Changes | None = None  # what a commit was to write before any conflict
-    _loaded = NOTHING
-    is_new = destroyed = refreshed = over = False
+    destroyed = over = False
 
-    def __init__(
-        self, engine: Engine, find: Callable[[], str | None], frozen: str = ""
-    ) -> None:
-        self._engine = engine
-        self._find = find
-        self._frozen = frozen
-
-    @property
-    def touched(self) -> bool:
-        return self._status is not Status.UNTOUCHED
-
-    def _touch(self) -> None:
-        client_id = self._find()
-        self._id, self.is_new = client_id or "", client_id is None
-        self._status = Status.UNREAD if client_id else Status.NEW
-        self._fields = Fields(self._engine.codec)
-        self._hold = Hold(self._engine)
-
-    # -- what the session reads and changes ------------------------------------------
-
-    def fields_to_read(self) -> Fields:
-        """The fields, loaded at the first time: one round trip."""
-        if self._status is Status.UNTOUCHED:
-            self._touch()
-        if self._status is Status.UNREAD:
-            self._load_first(locked=self._locks_requests())
-        return self._fields
+    # -- changes ---------------------------------------------------------------------
 
     def fields_to_write(self) -> Fields:
         """The fields; not loaded for a write unless it is the request that locks.
@@ -140,7 +88,7 @@ class Life:
         """
         self.check_writable()
         if self._status is Status.UNREAD and self._locks_requests():
-            self._load_first(locked=True)
+            self._load(locked=True)
         return self._fields
 
     def check_writable(self) -> None:
@@ -148,46 +96,6 @@ class Life:
             self._touch()
         if self._frozen:
             raise SessionFrozen(self._frozen)
-
-    def value_of(self, name: str) -> Any:
-        """A field's value; a large one is fetched now: one round trip.
-
-        Raises:
-            KeyError: There is no such field.
-        """
-        if self.fields_to_read().lacks(name):
-            self._fetch([name])
-        return self.decoding(lambda fields: fields[name])
-
-    def names(self) -> list[str]:
-        """The names of all fields, whose values are here and can be decoded.
-
-        Large ones are fetched now: one round trip for all.
-        """
-        fields = self.fields_to_read()
-        lacking = list(filter(fields.lacks, fields.left))
-        if lacking:
-            self._fetch(lacking)
-        for name in list(self._fields):
-            with contextlib.suppress(KeyError):
-                self.value_of(name)
-        return list(self._fields)
-
-    def decoding(self, act: Callable[[Fields], T]) -> T:
-        """Do something that decodes a field.
-
-        One that can't be decoded makes the whole session count as empty; the record is
-        left as it is, and what was written so far goes to a new one.
-        """
-        try:
-            return act(self._fields)
-        except ValueError:
-            _log.warning(
-                "session %s can't be decoded; it counts as empty", self._handle
-            )
-            self._fields.lose()
-            self._become_new()
-            return act(self._fields)
 
     @property
     def id(self) -> str:
@@ -199,26 +107,9 @@ class Life:
         return self._next_id or self._own_id()
 
     @property
-    def created(self) -> float:
-        self.fields_to_read()
-        return self._loaded.created or time.time()
-
-    @property
     def modified(self) -> bool:
         """Whether there is something that a commit would write."""
         return self.touched and self._due() is not None
-
-    @property
-    def stored_id(self) -> str | None:
-        """The id that the client should have; None if nothing is stored."""
-        is_stored = self._status in (Status.ALIVE, Status.UNREAD)
-        return self._id if is_stored and not self._moved else None
-
-    @property
-    def description(self) -> str:
-        """What it may be called in a log: no id, no value."""
-        status = self._status.name.lower()
-        return f"{self._handle} {status}" if self.touched else status
 
     def rotate(self) -> None:
         self.fields_to_write()
@@ -250,8 +141,6 @@ class Life:
         self._resend_if_possible()
         self.revert()
 
-    # -- load ------------------------------------------------------------------------
-
     def reload(self) -> None:
         """Drop the changes and load again. One round trip."""
         if self._status is Status.UNTOUCHED:
@@ -262,87 +151,22 @@ class Life:
         if self._status in (Status.UNREAD, Status.ALIVE):
             self._load(locked=self._locks_requests() and not self._hold)
 
-    def _load_first(self, locked: bool) -> None:
-        self._resend()
-        if self._status is Status.UNREAD:
-            self._load(locked)
-
     def _load(self, locked: bool) -> None:
-        """Load the record; under the lock, if it is to be taken."""
-        call = self._engine.records.load(self._address.record, self._fields.asked)
-        if locked:
-            self._hold.take(self._address, self._is_known, call)
-        else:
-            self._hold.run(call)
-        if self._is_there(call.result):
-            self._loaded, self._status = call.result, Status.ALIVE
-            self._fields.rebase(call.result.fields, call.result.left)
-        elif self._status in (Status.UNREAD, Status.ALIVE):
-            self._load(locked and not self._hold)
-
-    def _fetch(self, names: list[str]) -> None:
-        call = self._engine.records.fetch(self._address.record, names)
-        self._hold.run(call)
-        if self._is_there(call.result):
-            self._fields.fill({name: call.result.fields.get(name) for name in names})
-        elif self._status is Status.ALIVE:
-            self._fetch(names)
-
-    def _is_there(self, loaded: Loaded) -> bool:
-        """Whether it was loaded. If not, it is GONE or NEW now, or to be loaded again.
-
-        The last where it has been moved to another key, which is its address now.
-        """
-        known = self._is_known
-        is_same = loaded.incarnation == self._loaded.incarnation
-        self.refreshed |= loaded.prolonged
-        if loaded.kind is Kind.ALIVE and (is_same or not known):
-            return True
-        if loaded.moved_to and (known or loaded.in_grace):
-            self._follow(loaded.moved_to)
-        elif known or loaded.kind is Kind.MOVED:
-            self._become_gone(loaded.moved_to)
-        else:
-            if loaded.kind is Kind.FOREIGN:
-                _log.warning("no session of ours lies at the key of %s", self._handle)
-            self._become_new()
-        return False
-
-    def _become_new(self) -> None:
-        self._hold.release()
-        self._status, self._loaded, self._sent = Status.NEW, NOTHING, None
-        self._rename("")
-        self._next_id, self._moved, self.is_new = None, False, True
-
-    def _own_id(self) -> str:
-        if not self._id:
-            self._id = ids.new_id()
-        return self._id
-
-    @property
-    def _address(self) -> Address:
-        if self._place is None:
-            self._place = Address.of(self._own_id())
-        return self._place
-
-    def _rename(self, session_id: str) -> None:
-        self._id, self._place = session_id, None
+        self._resend()
+        if self._status is not Status.GONE:
+            super()._load(locked)
 
     def _follow(self, name: str) -> None:
-        """Go on with the record where another request's rotation has moved it.
+        super()._follow(name)
+        self._next_id = None
 
-        That one's response has the id: this one's says nothing of it.
-        """
-        self._moves += 1
-        if self._moves > _MOST_MOVES:
-            raise StoreUnavailable(f"session {self._handle} was moved too often")
-        self._place = self._address._replace(record=name)
-        self._moved, self._next_id = True, None
+    def _become_new(self) -> None:
+        super()._become_new()
+        self._sent = self._next_id = None
 
     def _become_gone(self, moved_to: str = "") -> None:
-        self._status, self._sent = Status.GONE, None
-        self._loaded = Loaded(Kind.ABSENT, moved_to=moved_to)
-        self._fields.lose()
+        super()._become_gone(moved_to)
+        self._sent = None
 
     # -- commit ----------------------------------------------------------------------
 
@@ -640,15 +464,3 @@ class Life:
         finally:
             if taken:
                 self._hold.release()
-
-    def _locks_requests(self) -> bool:
-        return self._engine.lock_scope == "request" and not self._frozen
-
-    @property
-    def _is_known(self) -> bool:
-        """Whether there was such a record, as far as this request has seen."""
-        return bool(self._loaded.incarnation)
-
-    @property
-    def _handle(self) -> str:
-        return self._address.handle

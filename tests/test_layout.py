@@ -26,6 +26,7 @@ ORDER = [
     "locks store",
     "engine",
     "hold",
+    "reading",
     "life",
     "session",
     "session_store",

@@ -213,9 +213,9 @@ MUTANTS = [
         "a session that is gone is made anew under its old id",
         (
             Edit(
-                "life.py",
-                '        self._rename("")\n        self._next',
-                "        self._next",
+                "reading.py",
+                '        self._rename("")\n        self._moved',
+                "        self._moved",
             ),
         ),
         ("set_own/none/expire",),

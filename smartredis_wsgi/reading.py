@@ -1,0 +1,236 @@
+"""What one request knows of its session's record: where it lies, and what it holds.
+
+A record that another request has rotated is followed to its new key, if it was known
+before. One that is not there is NEW, with another id; one that was, and is no more, is
+GONE.
+"""
+
+import contextlib
+import logging
+import time
+from collections.abc import Callable
+from enum import Enum, auto
+from typing import Any, TypeVar
+
+from . import ids
+from .engine import Engine
+from .errors import StoreUnavailable
+from .fields import Fields
+from .hold import Hold
+from .ids import Address
+from .store import Kind, Loaded
+
+T = TypeVar("T")
+_log = logging.getLogger("smartredis_wsgi")
+_MOST_MOVES = 16  # records are not moved in circles, but strings can be planted
+NOTHING = Loaded(Kind.ABSENT)
+
+
+class Status(Enum):
+    """What is known of the record."""
+
+    UNTOUCHED = auto()
+    UNREAD = auto()
+    NEW = auto()
+    ALIVE = auto()
+    GONE = auto()
+
+
+# Looked up often: an attribute of an Enum's class takes longer.
+_UNTOUCHED, _UNREAD, _ALIVE = Status.UNTOUCHED, Status.UNREAD, Status.ALIVE
+
+
+class Reading:
+    """One session in one request, as far as it reads. Not for several threads.
+
+    Args:
+        find: Gives the id that the client sent, well-formed and verified, if it did.
+        frozen: Why nothing may be written; empty if it may.
+    """
+
+    _status = _UNTOUCHED
+    _id = ""  # of a new session: made on first need
+    _place: Address | None = None
+    _moved = False  # by another: it has an id that only that one knows
+    _moves = 0
+    _loaded = NOTHING
+    is_new = refreshed = False
+
+    def __init__(
+        self, engine: Engine, find: Callable[[], str | None], frozen: str = ""
+    ) -> None:
+        self._engine = engine
+        self._find = find
+        self._frozen = frozen
+
+    @property
+    def touched(self) -> bool:
+        return self._status is not _UNTOUCHED
+
+    def _touch(self) -> None:
+        client_id = self._find()
+        self._id, self.is_new = client_id or "", client_id is None
+        self._status = _UNREAD if client_id else Status.NEW
+        self._fields = Fields(self._engine.codec)
+        self._hold = Hold(self._engine)
+
+    def fields_to_read(self) -> Fields:
+        """The fields, loaded at the first time: one round trip."""
+        if self._status is _UNTOUCHED:
+            self._touch()
+        if self._status is _UNREAD:
+            self._load(self._locks_requests())
+        return self._fields
+
+    def value_of(self, name: str) -> Any:
+        """A field's value; a large one is fetched now: one round trip.
+
+        Raises:
+            KeyError: There is no such field.
+        """
+        fields = self._fields if self._status is _ALIVE else self.fields_to_read()
+        if fields.left and fields.lacks(name):
+            self._fetch([name])
+        try:
+            return self._fields[name]
+        except ValueError:
+            self._lose()
+            return self._fields[name]
+
+    def names(self) -> list[str]:
+        """The names of all fields, whose values are here and can be decoded.
+
+        Large ones are fetched now: one round trip for all.
+        """
+        fields = self.fields_to_read()
+        lacking = list(filter(fields.lacks, fields.left))
+        if lacking:
+            self._fetch(lacking)
+        for name in list(self._fields):
+            with contextlib.suppress(KeyError):
+                self.value_of(name)
+        return list(self._fields)
+
+    def decoding(self, act: Callable[[Fields], T]) -> T:
+        """Do something that decodes a field; one that can't be: see `_lose`."""
+        try:
+            return act(self._fields)
+        except ValueError:
+            self._lose()
+            return act(self._fields)
+
+    def _lose(self) -> None:
+        """A field can't be decoded: the whole session counts as empty.
+
+        The record is left as it is, and what was written so far goes to a new one.
+        """
+        _log.warning("session %s can't be decoded; it counts as empty", self._handle)
+        self._fields.lose()
+        self._become_new()
+
+    @property
+    def created(self) -> float:
+        self.fields_to_read()
+        return self._loaded.created or time.time()
+
+    @property
+    def stored_id(self) -> str | None:
+        """The id that the client should have; None if nothing is stored."""
+        is_stored = self._status is _ALIVE or self._status is _UNREAD
+        return self._id if is_stored and not self._moved else None
+
+    @property
+    def description(self) -> str:
+        """What it may be called in a log: no id, no value."""
+        status = self._status.name.lower()
+        return f"{self._handle} {status}" if self.touched else status
+
+    def _load(self, locked: bool) -> None:
+        """Load the record; under the lock, if it is to be taken."""
+        call = self._engine.records.load(self._address.record, self._fields.asked)
+        if locked:
+            self._hold.take(self._address, self._is_known, call)
+        else:
+            self._hold.run(call)
+        loaded = call.result
+        if self._is_there(loaded):
+            self._loaded, self._status = loaded, _ALIVE
+            self._fields.rebase(loaded.fields, loaded.left)
+        elif self._status in (_UNREAD, _ALIVE):
+            self._load(locked and not self._hold)
+
+    def _fetch(self, names: list[str]) -> None:
+        call = self._engine.records.fetch(self._address.record, names)
+        self._hold.run(call)
+        if self._is_there(call.result):
+            self._fields.fill({name: call.result.fields.get(name) for name in names})
+        elif self._status is _ALIVE:
+            self._fetch(names)
+
+    def _is_there(self, loaded: Loaded) -> bool:
+        """Whether it was loaded. If not, it is GONE or NEW now, or to be loaded again.
+
+        The last where it has been moved to another key, which is its address now.
+        """
+        known = self._is_known
+        is_same = loaded.incarnation == self._loaded.incarnation
+        self.refreshed |= loaded.prolonged
+        if loaded.kind is Kind.ALIVE and (is_same or not known):
+            return True
+        if loaded.moved_to and (known or loaded.in_grace):
+            self._follow(loaded.moved_to)
+        elif known or loaded.kind is Kind.MOVED:
+            self._become_gone(loaded.moved_to)
+        else:
+            if loaded.kind is Kind.FOREIGN:
+                _log.warning("no session of ours lies at the key of %s", self._handle)
+            self._become_new()
+        return False
+
+    def _follow(self, name: str) -> None:
+        """Go on with the record where another request's rotation has moved it.
+
+        That one's response has the id: this one's says nothing of it.
+        """
+        self._moves += 1
+        if self._moves > _MOST_MOVES:
+            raise StoreUnavailable(f"session {self._handle} was moved too often")
+        self._place = self._address._replace(record=name)
+        self._moved = True
+
+    def _become_new(self) -> None:
+        self._hold.release()
+        self._status, self._loaded = Status.NEW, NOTHING
+        self._rename("")
+        self._moved, self.is_new = False, True
+
+    def _become_gone(self, moved_to: str = "") -> None:
+        self._status = Status.GONE
+        self._loaded = Loaded(Kind.ABSENT, moved_to=moved_to)
+        self._fields.lose()
+
+    def _rename(self, session_id: str) -> None:
+        self._id, self._place = session_id, None
+
+    def _own_id(self) -> str:
+        if not self._id:
+            self._id = ids.new_id()
+        return self._id
+
+    @property
+    def _address(self) -> Address:
+        if self._place is None:
+            self._place = Address.of(self._own_id())
+        return self._place
+
+    @property
+    def _is_known(self) -> bool:
+        """Whether there was such a record, as far as this request has seen."""
+        return bool(self._loaded.incarnation)
+
+    @property
+    def _handle(self) -> str:
+        return self._address.handle
+
+    def _locks_requests(self) -> bool:
+        return self._engine.lock_scope == "request" and not self._frozen
