@@ -158,11 +158,12 @@ class _Tagging:
             raise _refusal(f"{type(value).__qualname__} so deeply nested") from None
 
     def decode(self, raw: bytes) -> Any:
-        return _guarded(self._read, raw)
+        if b"$" in raw:
+            return _guarded(self._read, raw)
+        return _guarded(self._loads, raw)
 
     def _read(self, raw: bytes) -> Any:
-        value = self._loads(raw)
-        return _untag(value) if b"$" in raw else value
+        return _untag(self._loads(raw))
 
     def _tag(self, value: Any, room: int) -> Any:
         kind = type(value)

@@ -85,6 +85,8 @@ class Fields(MutableMapping[str, Any]):
             KeyError: There is no such field.
             ValueError: Its bytes are not of this codec.
         """
+        if name in self._read and name not in self._added:
+            return self._read[name]
         if name in self._assigned:
             return self._assigned[name]
         if name not in self:
@@ -186,6 +188,9 @@ class Fields(MutableMapping[str, Any]):
         another has changed it since is for the commit to find out. Whoever holds a
         list, dict or set that was read sees in it what is stored now.
         """
+        if self._is_untouched:
+            self._stored, self.left = dict(stored), set(left)
+            return
         before = self._stored
         self._assign_changed_inside()
         self._stored, self.left = dict(stored), set(left)
@@ -256,6 +261,12 @@ class Fields(MutableMapping[str, Any]):
                 self[name] = pour(merged, held)
             elif raw is not None:
                 self._deleted.add(name)
+
+    @property
+    def _is_untouched(self) -> bool:
+        return not (
+            self._read or self._assigned or self._deleted or self._added or self._seen
+        )
 
     def _restore(self, name: str, raw: bytes | None) -> None:
         """Have a field as it is stored, unchanged."""

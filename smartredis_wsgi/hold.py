@@ -110,8 +110,8 @@ class Hold:
     def release(self) -> None:
         """Release the lease, if there is one; what can't be released, expires."""
         lease = self._lease
-        self._let_go()
         if lease:
+            self._let_go()
             try:
                 lease.release()
             except StoreUnavailable as error:

@@ -6,9 +6,9 @@ which gives the session another secret. Whatever talks to Redis gets an `Address
 which there are digests only (CVE-2019-16782).
 """
 
-import hashlib
 import re
 import secrets
+from hashlib import sha256
 from typing import NamedTuple
 
 _LABEL_SIZE, _SECRET_SIZE = 16, 43
@@ -24,17 +24,14 @@ class Address(NamedTuple):
     @classmethod
     def of(cls, session_id: str) -> "Address":
         # A hash tag: what is in braces picks the Cluster slot.
-        slot = "{" + _digest(session_id[:_LABEL_SIZE])[:16] + "}"
-        return cls(slot + _digest(session_id), slot)
+        label = sha256(session_id[:_LABEL_SIZE].encode()).hexdigest()
+        slot = f"{{{label[:16]}}}"
+        return cls(slot + sha256(session_id.encode()).hexdigest(), slot)
 
     @property
     def handle(self) -> str:
         """What tells the session from others in a log."""
         return self.record[len(self.lock) :][:8]
-
-
-def _digest(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def new_id(like: str | None = None) -> str:

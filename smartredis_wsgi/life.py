@@ -152,7 +152,8 @@ class Life(Reading):
             self._load(locked=self._locks_requests() and not self._hold)
 
     def _load(self, locked: bool) -> None:
-        self._resend()
+        if self._sent:
+            self._resend()
         if self._status is not Status.GONE:
             super()._load(locked)
 
@@ -181,7 +182,8 @@ class Life(Reading):
             SessionGone: The same, where `on_gone` says so.
             StoreUnavailable: It is not known what was.
         """
-        self._resend()
+        if self._sent:
+            self._resend()
         self._proposed, self._conflicts, self._moves = None, 0, 0
         self._commit(last)
 
@@ -421,7 +423,8 @@ class Life(Reading):
                 raise SessionFrozen(frozen)
             else:
                 self.commit(last=True)
-                self._recheck()
+                if self._loaded.prolonged:
+                    self._recheck()
         finally:
             self._hold.release()
 
@@ -432,7 +435,7 @@ class Life(Reading):
         most every `touch_every`.
         """
         is_rolling = self._engine.config.cookie_max_age is not None
-        if is_rolling and self._loaded.prolonged and self._status is Status.ALIVE:
+        if is_rolling and self._status is Status.ALIVE:
             self._load(locked=False)
 
     # -- leases ----------------------------------------------------------------------

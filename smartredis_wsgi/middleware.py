@@ -78,11 +78,11 @@ class SessionMiddleware:
         key, place = self.config.environ_key, self._place
         outer = environ.get(place)
         if outer is not None and not outer.over:
-            environ[key] = Session(outer)
+            environ[key] = _LazySession(outer)
             return self.app(environ, start_response)
         exchange = _Exchange(self, environ, start_response)
-        environ[place] = exchange.life
-        environ[key] = Session(exchange.life)
+        environ[place] = exchange
+        environ[key] = _LazySession(exchange)
         return exchange.run(self.app, environ)
 
     def why_frozen(self, method: str) -> str:
@@ -98,10 +98,10 @@ class SessionMiddleware:
         The cookie is set if the client should have another id, or should keep its own
         for longer; it is expired only by the request that destroyed.
         """
-        headers = [("Vary", "Cookie")]
-        rolling = self.config.cookie_max_age is not None and life.refreshed
-        if life.stored_id and (life.stored_id != client_id or rolling):
-            headers.append(self.cookie.header(life.stored_id))
+        headers, stored_id = [("Vary", "Cookie")], life.stored_id
+        rolling = life.refreshed and self.config.cookie_max_age is not None
+        if stored_id and (stored_id != client_id or rolling):
+            headers.append(self.cookie.header(stored_id))
         elif life.destroyed and client_id:
             headers.append(self.cookie.expiring_header())
         return headers
@@ -110,11 +110,13 @@ class SessionMiddleware:
 class _Exchange:
     """One request and its response."""
 
+    _life: Life | None = None  # of a session that was touched
     _response: tuple[str, Headers] | None = None  # the application's
     _server_write: Callable[[bytes], object] | None = None
     _failure: BaseException | None = None
     _file: Iterable[bytes] | None = None  # what wsgi.file_wrapper made
     _client_id: str | None = None
+    _is_over = False
 
     def __init__(
         self,
@@ -126,8 +128,29 @@ class _Exchange:
         self._method = environ["REQUEST_METHOD"]
         self._cookies = environ.get("HTTP_COOKIE", "")  # as the client sent it
         self._server_start = start_response
-        frozen = middleware.why_frozen(self._method)
-        self.life = middleware.store.begin(self._find_id, frozen)
+
+    @property
+    def life(self) -> Life:
+        """The session's, which begins when this is asked for."""
+        if self._life is None:
+            middleware, over = self._middleware, self.over
+            frozen = middleware.why_frozen(self._method)
+            self._life = middleware.store.begin(self._find_id, frozen)
+            if over:
+                self._life.end(keep=False)
+        return self._life
+
+    @property
+    def over(self) -> bool:
+        """Whether the session can only be read by now."""
+        life = self._life
+        return self._is_over if life is None else life.over
+
+    def _end(self, keep: bool) -> None:
+        if self._life is None:
+            self._is_over = True
+        else:
+            self._life.end(keep)
 
     def run(self, app: Application, environ: dict[str, Any]) -> Iterable[bytes]:
         wrapper = environ.get("wsgi.file_wrapper")
@@ -162,7 +185,7 @@ class _Exchange:
         if keep and self._failure:
             raise self._failure
         try:
-            self.life.end(keep)
+            self._end(keep)
         except BaseException as failure:
             self._failure = failure  # that the application may have caught
             raise
@@ -174,7 +197,7 @@ class _Exchange:
         Raises:
             The error, if it is another, or the headers have left.
         """
-        self.life.end(keep=False)
+        self._end(keep=False)
         if self._server_write or not isinstance(error, _TRY_AGAIN):
             raise error
         _log.error("503: %s", error)
@@ -194,7 +217,7 @@ class _Exchange:
     def close(self) -> None:
         """The server is done with the body, read or not."""
         status = self._response[0] if self._response else "500"
-        self.life.end(keep=not status.startswith("5"))
+        self._end(keep=not status.startswith("5"))
 
     def _start_response(
         self, status: str, headers: Headers, exc_info: Any = None
@@ -222,16 +245,31 @@ class _Exchange:
         self._server_write(item)
 
     def _start_server(self, status: str, headers: Headers) -> None:
-        if self.life.touched:
-            headers = [*headers, *self._session_headers(headers)]
+        life = self._life
+        if life is not None and life.touched:
+            headers = [*headers, *self._session_headers(life, headers)]
         self._server_write = self._server_start(status, headers)
 
-    def _session_headers(self, given: Headers) -> Headers:
-        ours = self._middleware.session_headers(self.life, self._client_id)
-        has_cookie = any(name == "Set-Cookie" for name, _ in ours)
-        if has_cookie and all(name.lower() != "cache-control" for name, _ in given):
+    def _session_headers(self, life: Life, given: Headers) -> Headers:
+        ours = self._middleware.session_headers(life, self._client_id)
+        if len(ours) > 1 and "cache-control" not in [n.lower() for n, _ in given]:
             ours.append(("Cache-Control", "no-store"))
         return ours
+
+
+class _LazySession(Session):
+    """A session whose life begins when it is first used."""
+
+    __slots__ = ("_exchange",)
+
+    def __init__(self, exchange: _Exchange) -> None:
+        self._exchange = exchange
+
+    def __getattr__(self, name: str) -> Any:
+        if name != "_life":
+            raise AttributeError(f"a Session has no attribute {name!r}")
+        self._life = self._exchange.life
+        return self._life
 
 
 class _Body:

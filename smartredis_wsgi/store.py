@@ -146,17 +146,20 @@ class Records:
         Args:
             asked: Fields that are to come also if they are large.
         """
-        names = [field.encode() for field in asked]
-        arguments: list[Word] = [*self._load_limits, *self._sizes, *names]
+        arguments: list[Word] = [*self._load_limits, *self._sizes]
+        if asked:
+            arguments += [field.encode() for field in asked]
         prolonged = False
 
         def read(answer: list[Any]) -> Loaded:  # once for each turn of a waiter
             nonlocal prolonged
             loaded = self._loaded(answer)
-            prolonged |= loaded.prolonged
-            return loaded._replace(prolonged=prolonged) if prolonged else loaded
+            if loaded.prolonged or prolonged:
+                prolonged = True
+                return loaded._replace(prolonged=True)
+            return loaded
 
-        return Call(_LOAD, [self.key(name)], arguments, read)
+        return Call(_LOAD, [f"{self._config.prefix}{name}"], arguments, read)
 
     def fetch(self, name: str, fields: Collection[str]) -> Call[Loaded]:
         """Read some fields of a record, in the same way."""
@@ -285,7 +288,7 @@ def _alive(prolonged: bool, flat: list[bytes], left: list[bytes]) -> Loaded:
     incarnation, version, created, _ = record.pop(META).split(b" ", 3)
     try:
         fields = {name.decode(): raw for name, raw in record.items()}
-        names = [name.decode() for name in left]
+        names = [name.decode() for name in left] if left else ()
     except UnicodeDecodeError:
         return Loaded(Kind.FOREIGN)
     since = int(created) / 1000

@@ -87,12 +87,11 @@ class Call(Generic[T]):
         Raises:
             ValueError: It is an answer to somebody else's question.
         """
-        parts = answer if isinstance(answer, list) else [answer]
         if self._echoes:
-            if not parts or parts[0] != self.nonce:
+            if answer[0] != self.nonce:
                 raise ValueError("not the answer to this call")
-            parts = parts[1:]
-        self.result: T = self._read(parts)
+            answer = answer[1:]
+        self.result: T = self._read(answer)
 
 
 class NotAsked(StoreUnavailable):
@@ -161,8 +160,10 @@ class Wire:
             c.by_digest() if c.script.digest in known else c.by_source() for c in calls
         ]
         replies = self._exchange(commands, patience)
-        if any(map(_is_error, replies)):
-            replies = self._once_more(calls, replies, patience)
+        for reply in replies:
+            if isinstance(reply, Exception):
+                replies = self._once_more(calls, replies, patience)
+                break
         for call in calls:
             known.add(call.script.digest)
         self._deliver(calls, replies)
@@ -232,10 +233,6 @@ class Wire:
             raise StoreUnavailable(
                 "Redis gave the answer to another question; the connection is closed"
             ) from None
-
-
-def _is_error(reply: object) -> bool:
-    return isinstance(reply, Exception)
 
 
 def _unavailable(error: Exception) -> StoreUnavailable:
