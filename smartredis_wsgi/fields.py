@@ -89,7 +89,8 @@ class Fields(MutableMapping[str, Any]):
             return self._read[name]
         if name in self._assigned:
             return self._assigned[name]
-        if name not in self:
+        self._seen.add(name)
+        if not self._has(name):
             raise KeyError(name)
         if name not in self._added:
             return self._decoded(name)
@@ -150,7 +151,10 @@ class Fields(MutableMapping[str, Any]):
         Raises:
             EncodeError: A value that would not come back as it is; names the field.
         """
-        sets = self._changed_inside()
+        sets: dict[str, bytes] = {}
+        for name, value in self._read.items():
+            if type(value) not in _FIXED:
+                self._add_if_changed(sets, name, value)
         for name, value in self._assigned.items():
             self._add_if_changed(sets, name, value)
         if not (sets or self._deleted or self._added or self._assigned):
@@ -188,7 +192,7 @@ class Fields(MutableMapping[str, Any]):
         another has changed it since is for the commit to find out. Whoever holds a
         list, dict or set that was read sees in it what is stored now.
         """
-        if self._is_untouched:
+        if not (self._read or self._assigned or self._deleted or self._seen):
             self._stored, self.left = dict(stored), set(left)
             return
         before = self._stored
@@ -262,12 +266,6 @@ class Fields(MutableMapping[str, Any]):
             elif raw is not None:
                 self._deleted.add(name)
 
-    @property
-    def _is_untouched(self) -> bool:
-        return not (
-            self._read or self._assigned or self._deleted or self._added or self._seen
-        )
-
     def _restore(self, name: str, raw: bytes | None) -> None:
         """Have a field as it is stored, unchanged."""
         for values in (self._assigned, self._read, self._stored):
@@ -296,13 +294,6 @@ class Fields(MutableMapping[str, Any]):
         before: Number = self._decoded(name) if name in self._stored else 0
         _check_number(name, before)
         return before
-
-    def _changed_inside(self) -> dict[str, bytes]:
-        sets: dict[str, bytes] = {}
-        for name, value in self._read.items():
-            if type(value) not in _FIXED:
-                self._add_if_changed(sets, name, value)
-        return sets
 
     def _assign_changed_inside(self) -> None:
         changed = [name for name in self._read if self._is_changed_inside(name)]

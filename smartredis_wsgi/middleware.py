@@ -133,10 +133,9 @@ class _Exchange:
     def life(self) -> Life:
         """The session's, which begins when this is asked for."""
         if self._life is None:
-            middleware, over = self._middleware, self.over
-            frozen = middleware.why_frozen(self._method)
-            self._life = middleware.store.begin(self._find_id, frozen)
-            if over:
+            frozen = self._middleware.why_frozen(self._method)
+            self._life = self._middleware.store.begin(self._find_id, frozen)
+            if self._is_over:
                 self._life.end(keep=False)
         return self._life
 
@@ -247,14 +246,11 @@ class _Exchange:
     def _start_server(self, status: str, headers: Headers) -> None:
         life = self._life
         if life is not None and life.touched:
-            headers = [*headers, *self._session_headers(life, headers)]
+            ours = self._middleware.session_headers(life, self._client_id)
+            if len(ours) > 1 and not _has(headers, "cache-control"):
+                ours.append(("Cache-Control", "no-store"))
+            headers = [*headers, *ours]
         self._server_write = self._server_start(status, headers)
-
-    def _session_headers(self, life: Life, given: Headers) -> Headers:
-        ours = self._middleware.session_headers(life, self._client_id)
-        if len(ours) > 1 and "cache-control" not in [n.lower() for n, _ in given]:
-            ours.append(("Cache-Control", "no-store"))
-        return ours
 
 
 class _LazySession(Session):
@@ -301,6 +297,10 @@ class _Body:
             _close(self._items)
         finally:
             self._exchange.close()
+
+
+def _has(headers: Headers, name: str) -> bool:
+    return any(given.lower() == name for given, _ in headers)
 
 
 def _close(body: Iterable[bytes]) -> None:

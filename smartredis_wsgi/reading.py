@@ -172,10 +172,10 @@ class Reading:
 
         The last where it has been moved to another key, which is its address now.
         """
-        known = self._is_known
-        is_same = loaded.incarnation == self._loaded.incarnation
-        self.refreshed |= loaded.prolonged
-        if loaded.kind is Kind.ALIVE and (is_same or not known):
+        known = self._loaded.incarnation
+        if loaded.prolonged:
+            self.refreshed = True
+        if loaded.kind is Kind.ALIVE and (not known or known == loaded.incarnation):
             return True
         if loaded.moved_to and (known or loaded.in_grace):
             self._follow(loaded.moved_to)
@@ -213,14 +213,13 @@ class Reading:
         self._id, self._place = session_id, None
 
     def _own_id(self) -> str:
-        if not self._id:
-            self._id = ids.new_id()
+        self._id = self._id or ids.new_id()
         return self._id
 
     @property
     def _address(self) -> Address:
         if self._place is None:
-            self._place = Address.of(self._own_id())
+            self._place = Address.of(self._id or self._own_id())
         return self._place
 
     @property

@@ -19,7 +19,7 @@ import smartredis_wsgi
 from smartredis_wsgi import Session, SessionMiddleware
 
 Act = Callable[[Session], object]
-UNTOUCHED_BLOCKS = 7
+UNTOUCHED_BLOCKS = 4
 
 
 class Site:

@@ -28,6 +28,7 @@ _EXTEND_SOURCE = b"""
 if redis.call('get', KEYS[1]) ~= ARGV[1] then return 0 end
 return redis.call('pexpire', KEYS[1], ARGV[2])
 """
+_NEARLY = 0.9  # of the time for a master
 Command = tuple[bytes | str | int, ...]
 
 
@@ -169,6 +170,7 @@ class _Node:
             raise ConfigError("option lock_nodes: use plain Redis masters, no Cluster")
         given = client.connection_pool
         self.is_silent = False
+        self._seconds = seconds
         kwargs = given.connection_kwargs
         self.place = tuple(map(kwargs.get, ("host", "port", "path")))
         self._pool = ConnectionPool(
@@ -191,11 +193,12 @@ class _Node:
             return None
         self.is_silent = True  # until it answers
         try:
-            connection = self._pool.get_connection()
+            connection: Any = self._pool.get_connection()
         except (RedisError, OSError):
             return None
         try:
-            connection.send_command(*command)  # type: ignore[no-untyped-call]
+            packed = b"".join(connection.pack_command(*command))
+            connection.send_packed_command([packed], check_health=False)
         except (RedisError, OSError):
             self._give_up(connection, None)
             return None
@@ -204,9 +207,11 @@ class _Node:
     def receive(self, connection: Any, end: float, undo: Command | None) -> Any:
         if connection is None:
             return None
+        left = end - time.monotonic()
         try:
-            if connection.can_read(max(0.0, end - time.monotonic())):
-                answer = connection.read_response()
+            # The socket's own deadline will do, unless others have used up the time.
+            if left > _NEARLY * self._seconds or connection.can_read(max(0.0, left)):
+                answer = connection.read_response(disconnect_on_error=False)
                 self._pool.release(connection)
                 self.is_silent = False
                 return answer

@@ -311,11 +311,11 @@ MUTANTS = [
         (
             Edit(
                 "middleware.py",
-                "        try:\n            self.life.end(keep)\n",
+                "        try:\n            self._end(keep)\n",
                 "        if self._client_id:\n"
                 "            self._start_server(status, headers)\n"
-                "            return self.life.end(keep)\n"
-                "        try:\n            self.life.end(keep)\n",
+                "            return self._end(keep)\n"
+                "        try:\n            self._end(keep)\n",
             ),
         ),
         ("look_set_own/none",),
