@@ -37,7 +37,12 @@ def seconds(value: Any) -> float:
 
 
 def seconds_or_zero(value: Any) -> float:
-    return 0.0 if _in_seconds(value) == 0 else seconds(value)
+    if _in_seconds(value) == 0:
+        return 0.0
+    try:
+        return seconds(value)
+    except ValueError as wrong:
+        raise ValueError(f"{wrong}; or 0") from None
 
 
 def _in_seconds(value: Any) -> int | float | None:
@@ -61,7 +66,11 @@ def _size(value: Any) -> int:
     found = _SIZE.fullmatch(value.strip()) if isinstance(value, str) else None
     if found:
         value = int(found[1]) << {"": 0, "k": 10, "m": 20}[found[2].lower()]
-    return _count(value)
+    try:
+        return _count(value)
+    except ValueError:
+        remedy = 'bytes, a whole number over 0 (65536) or with a unit ("64k", "1M")'
+        raise ValueError(remedy) from None
 
 
 def _count(value: Any) -> int:
@@ -156,8 +165,16 @@ def _client(value: Any) -> Any:
 _SECRET = ("url", "client", "secret", "lock_nodes")  # may hold a password: never shown
 
 
-def _option(default: Any, parse: Callable[[Any], Any], meaning: str) -> Any:
-    meta = {"parse": parse, "help": meaning}
+def _option(
+    default: Any, parse: Callable[[Any], Any], meaning: str, more: str = ""
+) -> Any:
+    """A field of the config.
+
+    Args:
+        meaning: What it is, in a line.
+        more: What else its user has to know, in Markdown: docs/options.md shows it.
+    """
+    meta = {"parse": parse, "help": meaning, "more": " ".join(more.split())}
     return dataclasses.field(default=default, metadata=meta)
 
 
@@ -172,86 +189,243 @@ _HOST = _matching(_DOMAIN, "a domain such as example.com")
 class Config:
     """All options. Durations are seconds, as a number or as text with a unit."""
 
-    url: str | None = _option(None, _optional(_TEXT), "where the records live")
-    client: Any = _option(None, _optional(_client), "a redis-py client, instead of url")
-    prefix: str = _option("session:", _PREFIX, "of every key")
-    ttl: float = _option(1800.0, seconds, "idle timeout, prolonged by use, reads too")
+    url: str | None = _option(
+        None,
+        _optional(_TEXT),
+        "where the records live",
+        """`redis://`, `rediss://` and `unix://` as redis-py has them;
+        `redis+sentinel://host:port,host:port/service/db` and
+        `redis+cluster://host:port,host:port`, and both with `rediss` for TLS;
+        `embedded://` starts a server that ends with the process
+        (`smartredis_wsgi[embedded]`); `memory://` is fakeredis, in the process
+        (`smartredis_wsgi[memory]`). Either this or `client` is needed, not both. No
+        command is sent at start, but those of `embedded://`.""",
+    )
+    client: Any = _option(
+        None,
+        _optional(_client),
+        "a redis-py client, instead of url",
+        """Of a plain `redis.Redis`, Sentinel's too, only address, credentials and
+        TLS are taken: connections are made beside its pool, and `timeout` is their
+        deadline. A client of another class is used as it is, with its own deadlines and
+        retries. Refused are clients of asyncio, and `single_connection_client=True`.
+        Not for ini files.""",
+    )
+    prefix: str = _option(
+        "session:",
+        _PREFIX,
+        "of every key",
+        """Two applications on one Redis take two prefixes. Keys of locks begin with
+        `lock:`, `lock-signal:` or `lock-waiters:`, and the prefix follows.""",
+    )
+    ttl: float = _option(
+        1800.0,
+        seconds,
+        "idle timeout, prolonged by use, reads too",
+        """`session.set_ttl()` gives one session another one. A server that takes no
+        writes prolongs nothing.""",
+    )
     touch_every: float = _option(
-        None, seconds_or_zero, "a read prolongs at most this often; default ttl / 10"
+        None,
+        seconds_or_zero,
+        "a read prolongs at most this often; default ttl / 10",
+        """So a session that is only read may end this much before its `ttl` is over.
+        At most `ttl`; 0 prolongs with each read. Prolonging travels with the load: no
+        round trip. A commit always prolongs.""",
     )
     max_lifetime: float | None = _option(
-        None, _optional(seconds), "absolute age limit, on the server's clock"
+        None,
+        _optional(seconds),
+        "absolute age limit, on the server's clock",
+        """Counted from the creation; use does not prolong it, nor does
+        `regenerate_id()`.""",
     )
-    delete_expiry: float = _option(5.0, seconds, "life of a tombstone")
+    delete_expiry: float = _option(
+        5.0,
+        seconds,
+        "life of a tombstone",
+        """What is left after `destroy()` and after `regenerate_id()`. While it lasts
+        the log can tell that a session was destroyed, and who has the old id can
+        destroy a session that has moved. No session comes back after its end either, so
+        a longer life is not needed for safety.""",
+    )
     secret: tuple[bytes, ...] = _option(
-        (), _secrets, "one or several; signs ids (the first signs, all verify)"
+        (),
+        _secrets,
+        "one or several; signs ids (the first signs, all verify)",
+        """With it a forged id costs no Redis command. Ids are unguessable without it,
+        too. To change it, put the new one in front, and take the old one away when no
+        cookie of it is left; a cookie is signed anew only when it is sent anew. In an
+        ini file one a line. Whoever turns it on or off logs everybody out.""",
     )
     codec: Any = _option(
         "json",
         _choice("json", "msgpack", "pickle", method="encode"),
         "json, msgpack, pickle or an object with encode and decode",
+        """`json` and `msgpack` bring back str, int, float, bool, None, list, dict,
+        tuple, set, frozenset, bytes, datetime, date, time, timedelta, UUID and Decimal
+        as they were, and refuse the rest (`EncodeError`). `pickle` runs what the bytes
+        say: only where nobody else can write to that Redis. A field that the codec
+        can't decode makes the session count as empty, so a change of the codec logs
+        everybody out.""",
     )
     conflict: str = _option(
         "merge",
         _choice("merge", "raise", "overwrite"),
         "a field that another changed since it was read: merge, raise or overwrite",
+        """`merge`: dicts by key at any depth, lists to which both appended, sets; of
+        anything else that both changed the later commit's value is taken. `raise`:
+        `SessionConflict`, and nothing is written. `overwrite`: nothing is compared, the
+        later commit wins field by field.""",
     )
     on_gone: str = _option(
         "drop",
         _choice("drop", "raise"),
         "a commit onto a session that is gone: drop it with a log line, or raise",
+        """Gone means destroyed, expired or evicted since this request read it. Nothing
+        is written in either case; `raise` raises `SessionGone`.""",
     )
     rotate_grace: float = _option(
-        0.0, seconds_or_zero, "the id before a regeneration still reads for so long"
+        0.0,
+        seconds_or_zero,
+        "the id before a regeneration still reads for so long",
+        """For pages whose parallel requests still bear the old id while a login is
+        answered. For so long who knows the old id is let in: keep it at a few
+        seconds.""",
     )
     lock: Any = _option(
         "none",
         _choice("none", "single", "redlock", method="acquire"),
         "none, single, redlock or a LockStrategy",
+        """No update of different fields is lost without a lock either. See
+        [locks.md](locks.md). In an ini file one of the three words.""",
     )
     lock_scope: str = _option(
         "request",
         _choice("request", "commit", "manual"),
         "first touch to commit; around the save only; or where session.lock() says",
+        """`request`, `commit` and `manual`, in this order. Only `request`, and the
+        block of `session.lock()`, make read-modify-write exact.""",
     )
     lock_methods: frozenset[str] | None = _option(
         None,
         _optional(_methods, "all"),
         "HTTP methods that lock, default all; others may not write",
+        """Requests of other methods read without waiting; a write in them is a
+        `SessionFrozen`. Given only together with a lock.""",
     )
-    lock_expiry: float = _option(5.0, seconds, "life of a lock")
-    lock_renew: bool = _option(False, _boolean, "prolong it while the request runs")
+    lock_expiry: float = _option(
+        5.0,
+        seconds,
+        "life of a lock",
+        """Longer than the slowest request that holds one, or with `lock_renew`. After
+        the death of a holder others wait for what is left of it. What outlives it
+        without a lock gets `LockLost` if anybody has changed the session since.""",
+    )
+    lock_renew: bool = _option(
+        False,
+        _boolean,
+        "prolong it while the request runs",
+        """In a thread, after each third of what is left. A request that hangs holds
+        its lock for as long as it hangs.""",
+    )
     lock_wait: float = _option(
-        10.0, seconds_or_zero, "give up with LockTimeout after this long"
+        10.0,
+        seconds_or_zero,
+        "give up with LockTimeout after this long",
+        """The client gets 503 then. 0: try once. Waiting for others does not count for
+        `timeout`.""",
     )
     lock_max_waiters: int | None = _option(
-        None, _optional(_count), "give up at once where so many wait already"
+        None,
+        _optional(_count),
+        "give up at once where so many wait already",
+        """Keeps one impatient client from occupying all workers. Given only together
+        with `lock=single`.""",
     )
     retry_time: float = _option(
-        0.1, seconds, "longest pause between tries where no signal wakes; jittered"
+        0.1,
+        seconds,
+        "longest pause between tries where no signal wakes; jittered",
+        """With `single` a waiter is woken by the release; this is for holders that
+        died. With `redlock` it is the longest pause between tries.""",
     )
     lock_nodes: tuple[Any, ...] = _option(
-        (), _nodes, "Redlock's masters: URLs or clients, an odd number, 3 or more"
+        (),
+        _nodes,
+        "Redlock's masters: URLs or clients, an odd number, 3 or more",
+        """Independent of each other: no replicas, no Cluster; two that are one server
+        are refused: those that answer are asked who they are (INFO), once at start. In
+        an ini file separated by commas or white space. Given with `lock=redlock`, and
+        only there.""",
     )
     timeout: float = _option(
-        1.0, seconds, "all that one request may wait for Redis, lock waits aside"
+        1.0,
+        seconds,
+        "all that one request may wait for Redis, lock waits aside",
+        """Over it there is a `StoreUnavailable`, and the client gets 503. Keep it below
+        the timeout of the server and of the proxy in front. A client of another class
+        than `redis.Redis`, and a Cluster's, has deadlines of its own for each
+        command.""",
     )
-    max_size: int = _option(1 << 20, _size, "encoded size of a session, in bytes")
+    max_size: int = _option(
+        1 << 20,
+        _size,
+        "encoded size of a session, in bytes",
+        """Of names and values together, as they lie in Redis. A commit that would make
+        the session larger than this is `SessionTooLarge`, and nothing is written; one
+        that makes it smaller is let through.""",
+    )
     cookie_name: str = _option(
-        None, _NAME, "default __Host-sid; sid where cookie_secure is off"
+        None,
+        _NAME,
+        "default __Host-sid; sid where cookie_secure is off",
+        """`__Host-` has browsers refuse the cookie where it comes without https, for a
+        domain, or for another path than `/`: no neighbouring host can plant one.""",
     )
-    cookie_secure: bool = _option(True, _boolean, "only over https")
+    cookie_secure: bool = _option(
+        True,
+        _boolean,
+        "only over https",
+        """On plain http a browser sends no such cookie back: turn it off for
+        development there, and nowhere else.""",
+    )
     cookie_httponly: bool = _option(True, _boolean, "not for scripts")
     cookie_samesite: str | None = _option(
-        "Lax", _optional(_choice("Lax", "Strict", "None"), ""), "Lax, Strict or None"
+        "Lax",
+        _optional(_choice("Lax", "Strict", "None"), ""),
+        "Lax, Strict or None",
+        """`None` is the attribute of that name, for pages that are embedded in others;
+        it wants `cookie_secure`. An empty text leaves the attribute out. `Lax` is no
+        protection against forged requests of the same site.""",
     )
     cookie_path: str = _option("/", _PATH, "the path below which it is sent")
-    cookie_domain: str | None = _option(None, _optional(_HOST), "its domain")
-    cookie_max_age: float | None = _option(
-        None, _optional(seconds), "a rolling age; default: until the browser closes"
+    cookie_domain: str | None = _option(
+        None,
+        _optional(_HOST),
+        "its domain",
+        """None: the host that answered, and no other. A domain's cookie is sent to all
+        of its hosts; it can't have a `__Host-` name.""",
     )
-    cookie_partitioned: bool = _option(False, _boolean, "one jar per top-level site")
-    environ_key: str = _option("smartredis.session", _TEXT, "the session's place")
+    cookie_max_age: float | None = _option(
+        None,
+        _optional(seconds),
+        "a rolling age; default: until the browser closes",
+        """The cookie is sent again when the session is prolonged. In whole seconds. The
+        record lives for `ttl`, whatever the cookie says.""",
+    )
+    cookie_partitioned: bool = _option(
+        False,
+        _boolean,
+        "one jar per top-level site",
+        """For pages that are embedded in others (CHIPS); wants `cookie_secure`.""",
+    )
+    environ_key: str = _option(
+        "smartredis.session",
+        _TEXT,
+        "the session's place",
+        """In the WSGI environ.""",
+    )
 
     @classmethod
     def build(cls, config: Mapping[str, Any] | None = None, **options: Any) -> "Config":
