@@ -1,10 +1,10 @@
 # make demo [ARGS=--once] | test | explore | histories | soak | bench [ARGS=--quick] | bench-pytest
-#      | lint | clean
+#      | docs | lint | clean
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test explore histories soak bench bench-pytest lint clean
+.PHONY: demo test explore histories soak bench bench-pytest docs lint clean
 
 demo: $(VENV)/ready-demo
 	@$(BIN)/python -m smartredis_wsgi.demo $(ARGS)
@@ -27,6 +27,9 @@ bench: $(VENV)/ready-bench
 bench-pytest: $(VENV)/ready-bench
 	$(BIN)/python -m pytest bench -q --benchmark-only --benchmark-group-by=group \
 	    --benchmark-columns=median,iqr,rounds --benchmark-sort=min $(ARGS)
+
+docs: $(VENV)/ready-test
+	cd tests && ../$(BIN)/python -m options_page
 
 lint: $(VENV)/ready-test $(VENV)/ready-lint
 	$(BIN)/ruff check .
