@@ -75,16 +75,17 @@ class Curl:
     """``curl -s -b jar -c jar [-d data] URL``, for a program on this machine."""
 
     def __init__(self, port: int) -> None:
-        self._port = port
+        self.port = port
         self._jar = ""
 
     def get(self, path: str, data: str | None = None) -> str:
-        connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=10)
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=10)
         form = {} if data is None else {"Content-Type": FORM}
         try:
             method = "GET" if data is None else "POST"
             connection.request(method, path, data, {"Cookie": self._jar, **form})
             answer = connection.getresponse()
+            assert answer.status < 500, answer.read()
             self._jar = (answer.getheader("Set-Cookie") or self._jar).partition(";")[0]
             return answer.read().decode()
         finally:
@@ -101,30 +102,33 @@ FORM = "application/x-www-form-urlencoded"
 
 
 class Program:
-    """A program of a page, as pasted, but for its port."""
+    """A program that answers HTTP, begun; it is one of a page, but for its port."""
 
-    def __init__(self, text: str, folder: Path) -> None:
-        port = free_port()
-        path = folder / "program.py"
-        path.write_text(text.replace("8000", str(port)), "utf-8")
+    def __init__(
+        self, words: list[str], folder: Path, port: int, **environment: str
+    ) -> None:
+        self.curl = Curl(port)
+        self.is_asked = False
         self._running = subprocess.Popen(
-            [sys.executable, path.name],
+            [sys.executable, *words],
             cwd=folder,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
-            env={**os.environ, "PYTHONWARNINGS": "ignore"},
+            env={**os.environ, "PYTHONWARNINGS": "ignore", **environment},
         )
         try:
-            wait_until(Curl(port).answers, 20, "a program of the documentation")
+            wait_until(self._answers, _SECONDS, "a program of the documentation")
         except BaseException:
             self.close()
             raise
-        self.curl = Curl(port)
-        self.is_asked = False
+
+    def _answers(self) -> bool:
+        assert self._running.poll() is None, "the program has ended"
+        return Curl(self.curl.port).answers()
 
     def close(self) -> None:
         self._running.terminate()
-        self._running.wait(20)
+        self._running.wait(_SECONDS)
 
 
 class Player:
@@ -175,7 +179,9 @@ class Player:
     def _python(self, block: Block) -> None:
         if _PROGRAM.search(block.text):
             self._end_program()
-            self._program = Program(block.text, self._folder)
+            port, path = free_port(), self._folder / "program.py"
+            path.write_text(block.text.replace("8000", str(port)), "utf-8")
+            self._program = Program([path.name], self._folder, port)
             return
         # So that what is raised names the page's own line.
         code = compile("\n" * block.line + block.text, str(self._page), "exec")
@@ -259,8 +265,11 @@ class Player:
         return done.stdout
 
     def _gunicorn(self, words: list[str]) -> str:
-        """Has it read its options and load the application, and no more."""
-        return self._run(["-m", "gunicorn", "--check-config", *words])
+        port = free_port()
+        ours = [f"--bind=127.0.0.1:{port}", "--no-control-socket"]
+        command = ["-m", "gunicorn", *ours, *words]
+        Program(command, self._folder, port, **self._environment).close()
+        return ""
 
     def _redis_cli(self, words: list[str]) -> str:
         with self._server.client() as client:
