@@ -390,7 +390,12 @@ class Config:
         """On plain http a browser sends no such cookie back: turn it off for
         development there, and nowhere else.""",
     )
-    cookie_httponly: bool = _option(True, _boolean, "not for scripts")
+    cookie_httponly: bool = _option(
+        True,
+        _boolean,
+        "not for scripts",
+        """Keeps a script that was smuggled into a page from reading the id.""",
+    )
     cookie_samesite: str | None = _option(
         "Lax",
         _optional(_choice("Lax", "Strict", "None"), ""),
@@ -399,7 +404,13 @@ class Config:
         it wants `cookie_secure`. An empty text leaves the attribute out. `Lax` is no
         protection against forged requests of the same site.""",
     )
-    cookie_path: str = _option("/", _PATH, "the path below which it is sent")
+    cookie_path: str = _option(
+        "/",
+        _PATH,
+        "the path below which it is sent",
+        """`/` with a `__Host-` name. It keeps two applications of one host apart by
+        accident only: scripts of the one can still ask the other.""",
+    )
     cookie_domain: str | None = _option(
         None,
         _optional(_HOST),
@@ -424,7 +435,8 @@ class Config:
         "smartredis.session",
         _TEXT,
         "the session's place",
-        """In the WSGI environ.""",
+        """In the WSGI environ. Two middlewares around one application, with different
+        cookies, want different places.""",
     )
 
     @classmethod

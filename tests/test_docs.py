@@ -94,20 +94,15 @@ def test_there_are_blocks_of_each_language():
     assert found.count("python") > 30
 
 
-def slug(heading: str) -> str:
-    """The anchor that GitHub gives a heading."""
-    return re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
-
-
-def anchors(page: Path) -> set[str]:
-    tokens = tokens_of(page)
-    headings = [
-        "".join(part.content for part in tokens[place + 1].children)
-        for place, token in enumerate(tokens)
-        if token.type == "heading_open"
-    ]
-    assert len(set(map(slug, headings))) == len(headings), "two headings of one name"
-    return set(map(slug, headings))
+def anchors(page: Path) -> list[str]:
+    """What GitHub names the headings; the second of a name has -1 behind it."""
+    tokens, found = tokens_of(page), []
+    for place, token in enumerate(tokens):
+        if token.type == "heading_open":
+            heading = "".join(part.content for part in tokens[place + 1].children)
+            found.append(re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-"))
+    counts = [found[:place].count(anchor) for place, anchor in enumerate(found)]
+    return [f"{a}-{n}" if n else a for a, n in zip(found, counts, strict=True)]
 
 
 def links(page: Path) -> Iterator[str]:
@@ -140,6 +135,11 @@ def test_the_index_names_each_page():
 
 def test_the_page_of_options_is_up_to_date():
     assert options_page.PAGE.read_text("utf-8") == options_page.page(), "make docs"
+
+
+def test_each_option_is_explained():
+    for name, option in options_page.OPTIONS.items():
+        assert option.metadata["more"], name
 
 
 def test_each_log_line_is_explained():
