@@ -311,8 +311,8 @@ class Config:
         None,
         _optional(_methods, "all"),
         "HTTP methods that lock, default all; others may not write",
-        """Requests of other methods read without waiting; a write in them is a
-        `SessionFrozen`. Given only together with a lock.""",
+        """Requests of other methods read without waiting; a write in them, `destroy()`
+        too, is a `SessionFrozen`. Given only together with a lock.""",
     )
     lock_expiry: float = _option(
         5.0,

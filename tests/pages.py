@@ -46,7 +46,7 @@ ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 _PROGRAM = re.compile(r"\.serve_forever\(\)|^app\.run\(", re.MULTILINE)
 _HANDLE = re.compile(r"[0-9a-f]{12}")
-_TARGETS = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.M))
+TARGETS = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.M))
 _SECONDS = 60.0
 
 
@@ -153,7 +153,9 @@ class Player:
         self._environment = {"SMARTREDIS_URL": server.url}
         self.played = 0
 
-    def play(self) -> None:
+    def play(self, **names: Any) -> None:
+        """Play all blocks; Python finds these names from the beginning."""
+        self._namespace |= names
         try:
             for block in blocks_of(self._page):
                 self._play(block)
@@ -267,6 +269,7 @@ class Player:
     def _gunicorn(self, words: list[str]) -> str:
         port = free_port()
         ours = [f"--bind=127.0.0.1:{port}", "--no-control-socket"]
+        ours += ["--graceful-timeout=1"]  # a worker that just begins may miss the end
         command = ["-m", "gunicorn", *ours, *words]
         Program(command, self._folder, port, **self._environment).close()
         return ""
@@ -329,6 +332,6 @@ def _pip(words: list[str]) -> str:
 
 
 def _make(words: list[str]) -> str:
-    assert words[0] in _TARGETS, f"no target {words[0]}"
+    assert words[0] in TARGETS, f"no target {words[0]}"
     assert all(word.startswith("ARGS=") for word in words[1:])
     return ""

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import importlib
 import re
 from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
+from typing import Any
 from urllib.parse import unquote, urlsplit
 
 import options_page
 import pytest
-from pages import LANGUAGES, PAGES, ROOT, Player, blocks_of, tokens_of
+from django.http import HttpRequest
+from django.test import override_settings
+from pages import LANGUAGES, PAGES, ROOT, TARGETS, Player, blocks_of, tokens_of
 from servers import Server
+
+from smartredis_wsgi.cli import main as command_line
 
 LOCKS = "lock-a:6379", "lock-b:6379", "lock-c:6379"
 
@@ -20,6 +27,24 @@ def documented() -> Iterator[Server]:
     """What the pages call redis://localhost:6379; they may configure it."""
     with Server() as server:
         yield server
+
+
+@contextmanager
+def a_django_request(server: Server) -> Iterator[dict[str, Any]]:
+    """``request``, as a view of Django gets it, with a credit of 10; 9 afterwards."""
+    importlib.import_module("sites.django_site")  # which configures Django
+    with override_settings(SMARTREDIS={"url": server.url}):
+        engine = importlib.import_module("smartredis_wsgi.integrations.django")
+        request = HttpRequest()
+        request.session = engine.SessionStore()
+        request.session["credit"] = 10
+        request.session.save()
+        yield {"request": request}
+        assert engine.SessionStore(request.session.session_key)["credit"] == 9
+
+
+FIXTURES = {"frameworks.md": a_django_request}
+"""Names that a page's Python finds there, and what has to be so at its end."""
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
@@ -33,7 +58,8 @@ def test_each_block_of_the_page_runs(page, documented, tmp_path, monkeypatch, re
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.chdir(tmp_path)
     player = Player(page, tmp_path, documented, places)
-    player.play()
+    with FIXTURES.get(page.name, lambda _: nullcontext({}))(documented) as names:
+        player.play(**names)
     assert player.played == len(re.findall(r"^ *```\w", text, re.MULTILINE))
 
 
@@ -125,6 +151,25 @@ def test_each_link_of_the_page_leads_somewhere(page):
         assert ROOT in target.parents, link
         if parts.fragment:
             assert parts.fragment in anchors(target), link
+
+
+def code_in_lines(page: Path) -> Iterator[str]:
+    for token in tokens_of(page):
+        for part in token.children or ():
+            if part.type == "code_inline":
+                yield part.content
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_what_the_page_names_in_a_line_is_there(page):
+    for code in code_in_lines(page):
+        first, _, rest = code.partition(" ")
+        if first == "make" and rest:
+            assert rest.split()[0] in TARGETS, code
+        elif first == "smartredis-wsgi" and rest:
+            assert rest.split()[0] in command_line.commands, code
+        elif re.fullmatch(r"(tests|bench|examples|docs|smartredis_wsgi)/[\w/.]+", code):
+            assert (ROOT / code).exists(), code
 
 
 def test_the_index_names_each_page():
