@@ -1,7 +1,8 @@
 """A client for each kind of address.
 
 Clients that are made here wait no longer than `timeout` for an answer, try again once
-where a pooled connection turns out to be dead, and never after a timeout.
+where a pooled connection turns out to be dead, and never after a timeout; a Cluster's
+asks the other nodes then, too. What binds a whole exchange is the transport's.
 """
 
 import functools
@@ -90,7 +91,7 @@ def _cluster(address: str, limits: dict[str, Any]) -> Any:
 
 
 class _Late:
-    """A cluster's client asks for its slots when it is made: so at its first use."""
+    """A Cluster's client asks for its slots when it is made: so at its first use."""
 
     def __init__(self, make: Callable[[], Any]) -> None:
         self._make = make
@@ -98,6 +99,14 @@ class _Late:
     @functools.cached_property
     def _client(self) -> Any:
         return self._make()
+
+    def get_node_from_key(self, key: Any) -> Any:
+        """As of the client, which is not made for that.
+
+        Raises:
+            LookupError: There is none yet.
+        """
+        return vars(self)["_client"].get_node_from_key(key)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._client, name)

@@ -5,7 +5,7 @@ other. Most of what a request costs is the client's own work around its socket. 
 a plain `redis.Redis`, Sentinel's too, connections like its own are made and held here,
 beside its pool: redis-py's, with its TLS, its credentials, its parser. A client of
 another kind, or of a class that does more, is asked itself: a Cluster's, fakeredis, an
-instrumented one.
+instrumented one. Whatever it is, nobody waits for it any longer than `timeout`.
 """
 
 import math
@@ -13,8 +13,8 @@ import os
 import threading
 import time
 import weakref
-from collections import deque
-from collections.abc import Sequence
+from collections import defaultdict, deque
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Protocol
 
 from redis import ConnectionPool, Redis
@@ -25,13 +25,15 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 from redis.retry import Retry
 from redis.sentinel import SentinelConnectionPool
 
+from .crew import Crew, Job, Overdue
+from .silence import Late, Silence
+
 Word = bytes | str | int | float
 Command = Sequence[Word]
 
 _IDLE_SECONDS = 60.0  # a connection that nobody needed for so long is closed
 _NEARLY = 0.9  # of the timeout
-_MOST_SILENCES = 5  # timeouts for which a server that was silent is not asked again
-_LISTEN_SECONDS = 0.004  # so long each listens whether it is back
+_LISTEN_SECONDS = 0.004  # so long each listens whether a silent server is back
 _NEVER_DECODE = {"NEVER_DECODE": True}  # whatever the client was configured for
 
 
@@ -46,8 +48,7 @@ class Transport(Protocol):
         A refusal is a reply. Any other failure is raised as it comes.
 
         Args:
-            seconds: For how long to wait for them; a client of its own kind waits for
-                as long as it does.
+            seconds: For how long to wait for them, at most as long as `timeout`.
         """
 
     def wait(self, key: str, seconds: float) -> None:
@@ -67,9 +68,10 @@ def transport_for(client: Any, timeout: float) -> Transport:
     """The fastest way that the client allows. No command is sent.
 
     Args:
-        timeout: The longest wait for an answer on connections that are held here.
+        timeout: The longest wait for an answer, in seconds.
     """
-    return _Connections(client, timeout) if _is_plain(client) else _AnyClient(client)
+    kind = _Connections if _is_plain(client) else _AnyClient
+    return kind(client, timeout)
 
 
 def is_refusal(reply: object) -> bool:
@@ -106,14 +108,8 @@ class _Connections:
     A connection is either in the stack or with one exchange, which drops it unless all
     its replies were read: no answer is ever left for somebody else to find.
 
-    A server that gave no answer in time, to anybody, is *silent*: the next ones do not
-    wait for it again, until the late answer comes, or for some time. Then one tries, on
-    a connection of its own. Each try in vain makes the time longer.
+    One on which no answer came in time is listened to while the server is silent.
     """
-
-    _silent: "_Silence | None" = None
-    _silences = 0  # one after the other
-    _answered = 0.0  # when the last exchange had its replies
 
     def __init__(self, client: Redis, timeout: float) -> None:
         self._kind = client.connection_pool.connection_class
@@ -121,6 +117,7 @@ class _Connections:
         self._timeout = timeout
         self._idle: deque[tuple[float, Any]] = deque()
         self._telling = threading.Lock()
+        self._silence = Silence(timeout)
         self._pid = os.getpid()
         weakref.finalize(self, _close_all, self._idle)
 
@@ -130,10 +127,9 @@ class _Connections:
         """As the interface; tries once more where a held connection turns out dead."""
         if self._pid != os.getpid():  # those of before the fork are the parent's
             self._idle.clear()
-            self._silent, self._telling = None, threading.Lock()
+            self._silence, self._telling = Silence(self._timeout), threading.Lock()
             self._pid = os.getpid()
-        if self._silent:
-            self._break_silence(self._silent)
+        self._silence.check()
         held = self._take()
         if held is not None:
             try:
@@ -149,13 +145,13 @@ class _Connections:
             raise reply
 
     def tell(self, command: Command) -> None:
-        connection = self._silent and self._silent.connection
-        if connection is None or not connection.is_connected:
+        late = self._silence.late
+        if not isinstance(late, _LateReply) or not late.connection.is_connected:
             self.exchange([command])
         elif self._telling.acquire(blocking=False):
             try:  # nobody will read the replies: the connection is never used again
-                packed = connection.pack_command(*command)
-                connection.send_packed_command(packed, check_health=False)
+                packed = late.connection.pack_command(*command)
+                late.connection.send_packed_command(packed, check_health=False)
             finally:
                 self._telling.release()
 
@@ -182,7 +178,7 @@ class _Connections:
             self._fall_silent(None, begun)
             raise
         except RedisConnectionError:
-            self._silent = None  # nobody there: that takes no time to find out
+            self._silence.end()  # nobody there: that takes no time to find out
             raise
         return connection
 
@@ -206,32 +202,17 @@ class _Connections:
         except BaseException:
             connection.disconnect()
             raise
-        self._silent, self._silences, self._answered = None, 0, time.monotonic()
-        self._idle.append((self._answered, connection))
-        if self._is_oldest_idle(self._answered):
+        now = self._silence.end()
+        self._idle.append((now, connection))
+        if self._is_oldest_idle(now):
             _close_oldest(self._idle)
         return replies
 
     def _fall_silent(self, connection: Any, begun: float) -> None:
         self.drop()
-        if self._answered < begun:
-            self._silences = min(self._silences + 1, _MOST_SILENCES)
-            until = time.monotonic() + self._silences * self._timeout
-            heard = self._silent and self._silent.connection
-            self._silent = _Silence(connection or heard, until)
-        elif connection:
+        late = _LateReply(connection) if connection else None
+        if not self._silence.begin(begun, late) and connection:
             connection.disconnect()
-
-    def _break_silence(self, silence: "_Silence") -> None:
-        """Go on, if the late answer has come or it is time to try again.
-
-        Raises:
-            TimeoutError: It is not.
-        """
-        now = time.monotonic()
-        if now < silence.until and not silence.has_ended():
-            raise Unasked
-        self._silent = _Silence(silence.connection, now + self._timeout)  # for others
 
     def _is_oldest_idle(self, now: float) -> bool:
         try:
@@ -240,33 +221,25 @@ class _Connections:
             return False
 
 
-class Unasked(RedisTimeoutError):
-    """The server is silent, so that it was not asked at all."""
-
-
 class _Hurry(RedisTimeoutError):
     """There was less time than the server may take: that does not make it silent."""
 
 
-class _Silence(NamedTuple):
-    """No answer came on the connection, and nobody is to wait again until then."""
+class _LateReply(NamedTuple):
+    """On a connection on which no answer came in time."""
 
     connection: Any
-    until: float
 
-    def has_ended(self) -> bool:
+    def has_come(self) -> bool:
         try:
-            return self._hears()
+            return self._is_heard()
         except Exception:  # it was closed, by the server or by another thread
             return True
 
-    def _hears(self) -> bool:
-        connection = self.connection
-        if connection is None:
-            return False
-        if not connection.is_connected:
+    def _is_heard(self) -> bool:
+        if not self.connection.is_connected:
             return True
-        return bool(connection.can_read(_LISTEN_SECONDS))
+        return bool(self.connection.can_read(_LISTEN_SECONDS))
 
 
 def _options(client: Redis, timeout: float) -> dict[str, Any]:
@@ -308,16 +281,62 @@ def _reply(connection: Any) -> Any:
 
 
 class _AnyClient:
-    """A client that is used as it is: its connections, its retries, its deadlines."""
+    """A client that is asked itself: on its connections, as often as it likes.
 
-    def __init__(self, client: Any) -> None:
+    One that might wait for longer than we do is asked on a thread, which is left to it
+    when our time is over. The nodes of a Cluster are silent one by one.
+    """
+
+    def __init__(self, client: Any, timeout: float) -> None:
         self._client = client
+        self._timeout = timeout
+        self._patience = _patience_of(client)
+        self._crew = Crew()
+        silent_for = min(timeout, self._patience)
+        self._silences = defaultdict[str, Silence](lambda: Silence(silent_for))
 
     def exchange(
-        self,
-        commands: Sequence[Command],
-        seconds: float = math.inf,  # noqa: ARG002
+        self, commands: Sequence[Command], seconds: float = math.inf
     ) -> list[Any]:
+        replies: list[Any] = self._within(
+            seconds, _first_key(commands[0]), lambda: self._ask(commands)
+        )
+        return replies
+
+    def wait(self, key: str, seconds: float) -> None:
+        def listen() -> None:
+            pause = min(self._timeout, self._reply_seconds()) / 2
+            self._client.blpop([key], min(seconds, pause))
+
+        self._within(self._timeout, key, listen)
+
+    def tell(self, command: Command) -> None:
+        self._crew.leave(lambda: self._ask([command]))
+
+    def drop(self) -> None:
+        if hasattr(self._client, "disconnect_connection_pools"):
+            self._client.disconnect_connection_pools()
+        else:
+            self._client.connection_pool.disconnect(inuse_connections=False)
+
+    def _within(self, seconds: float, key: Word, ask: Callable[[], Any]) -> Any:
+        """What it answers, in time, unless it is silent."""
+        silence = self._silences[self._node_of(key)]
+        silence.check()
+        begun, seconds = time.monotonic(), min(seconds, self._timeout)
+        try:
+            is_quick = self._patience <= seconds
+            answer = ask() if is_quick else self._crew.run(ask, seconds)
+        except Exception as failure:
+            if not is_timeout(failure):
+                silence.end()
+            elif seconds >= min(_NEARLY * self._timeout, self._patience):
+                silence.begin(begun, _late_answer(failure))
+            raise
+        silence.end()
+        return answer
+
+    def _ask(self, commands: Sequence[Command]) -> list[Any]:
         if len(commands) == 1:
             return [self._execute(commands[0])]
         pipe = self._client.pipeline(transaction=False)
@@ -325,18 +344,6 @@ class _AnyClient:
             pipe.execute_command(*command, **_NEVER_DECODE)
         replies: list[Any] = pipe.execute(raise_on_error=False)
         return replies
-
-    def wait(self, key: str, seconds: float) -> None:
-        self._client.blpop([key], min(seconds, self._patience() / 2))
-
-    def tell(self, command: Command) -> None:
-        self.exchange([command])
-
-    def drop(self) -> None:
-        if hasattr(self._client, "disconnect_connection_pools"):
-            self._client.disconnect_connection_pools()
-        else:
-            self._client.connection_pool.disconnect(inuse_connections=False)
 
     def _execute(self, command: Command) -> Any:
         try:
@@ -346,7 +353,53 @@ class _AnyClient:
                 return failure
             raise
 
-    def _patience(self) -> float:
-        """For how long the client waits for a reply, in seconds."""
+    def _node_of(self, key: Word) -> str:
+        """The name of a Cluster's node, as far as it is known; nobody is asked."""
+        find = getattr(type(self._client), "get_node_from_key", None)
+        try:
+            return str(find(self._client, key).name) if find else ""
+        except Exception:  # each client's package has errors of its own
+            return ""
+
+    def _reply_seconds(self) -> float:
+        """For how long the client waits for a reply."""
         seconds = self._client.get_connection_kwargs().get("socket_timeout")
         return math.inf if seconds is None else float(seconds)
+
+
+def _patience_of(client: Any) -> float:
+    """For how long it might wait for a dead server, in seconds, as far as it tells."""
+    if "fakeredis" in type(client).__module__:
+        return 0.0
+    pool = vars(client).get("connection_pool")
+    if type(pool).__name__ != "ConnectionPool":  # others wait for more than the server
+        return math.inf
+    options = pool.connection_kwargs
+    retry = options.get("retry")
+    repeats = options.get("retry_on_timeout") or options.get("retry_on_error")
+    if repeats or (retry and getattr(retry, "_retries", True)):
+        return math.inf
+    seconds = options.get("socket_timeout")
+    if seconds is None:
+        return math.inf
+    return float(max(seconds, options.get("socket_connect_timeout") or 0))
+
+
+def _first_key(command: Command) -> Word:
+    """Of a script's run; each has one."""
+    return command[3] if len(command) > 3 else ""
+
+
+class _LateAnswer(NamedTuple):
+    """The answer, or failure, of a client that took too long."""
+
+    job: Job
+
+    def has_come(self) -> bool:
+        return self.job.is_over and not is_timeout(self.job.failure)
+
+
+def _late_answer(failure: Exception) -> Late | None:
+    """Of a call that is not over yet."""
+    job = failure.job if isinstance(failure, Overdue) else None
+    return _LateAnswer(job) if job else None

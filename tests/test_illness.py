@@ -12,23 +12,25 @@ import pytest
 from conftest import Backend
 from doubles import FlakyProxy
 from histories.visitor import App
-from illness.cells import ACTS, RETRIES, Cell, Seen, site_in, site_of
+from illness.cells import ACTS, CLIENTS, Cell, Seen, site_in, site_of
 from illness.states import (
     ACCIDENTS,
     HANGING,
     NOT_REPEATED,
     SECONDS,
     STATES,
+    all_paused,
     reloading,
     slow_to_load,
     without_a_slot,
 )
 from illness.table import DOCUMENT, allows, promises
+from illness.waits import ALONE, measure
 from redis import Redis, RedisCluster
 from servers import HOST, Cluster, Server, assert_sessions_expire, wait_until
 
 PROMISES = promises(DOCUMENT.read_text("utf-8"))
-PATIENT, HASTY = 5.0, 0.3
+PATIENT, HASTY = 5.0, 0.6
 
 
 class Ward:
@@ -36,7 +38,7 @@ class Ward:
 
     def __init__(self, make_site: Callable[[str, str], App]) -> None:
         self.cells: dict[tuple[str, str], Cell] = {}
-        for name, kind in itertools.product(ACTS, RETRIES):
+        for name, kind in itertools.product(ACTS, CLIENTS):
             self.cells[name, kind] = Cell(name, make_site(kind, ACTS[name].lock))
             self.cells[name, kind].prepare()
 
@@ -93,7 +95,7 @@ def discharge(
 
 
 def broken(
-    row: str, seen: dict[str, Seen], kinds: Sequence[str] = RETRIES
+    row: str, seen: dict[str, Seen], kinds: Sequence[str] = CLIENTS
 ) -> list[str]:
     """Where the row of the table is not what was seen."""
     told = []
@@ -129,7 +131,7 @@ def test_what_an_accident_does_is_what_the_table_says(
         answers = list(pool.map(run, sick.cells.values(), proxies))
     seen = discharge(sick, answers, real.client)
     alone = NOT_REPEATED.get(accident, ())
-    assert not broken(accident, seen, [kind for kind in RETRIES if kind not in alone])
+    assert not broken(accident, seen, [kind for kind in CLIENTS if kind not in alone])
     assert not broken(f"{accident}, not repeated", seen, alone)
     assert not any(proxy.disarm() for proxy in proxies)
 
@@ -142,6 +144,13 @@ def test_a_server_that_reads_its_dump_is_what_the_table_says(
         answers = sick.fall_ill_together(reloading(server, proxies))
         assert not broken("`LOADING`", discharge(sick, answers, admin))
         assert_sessions_expire(admin)
+
+
+def test_a_cluster_that_is_paused_is_what_the_table_says(cluster: Cluster) -> None:
+    sick = Ward(lambda kind, lock: site_in(cluster, kind, lock))
+    answers = sick.fall_ill_together(all_paused(cluster))
+    with RedisCluster(host=HOST, port=cluster.nodes[0].port) as admin:
+        assert not broken("paused", discharge(sick, answers, admin))
 
 
 def test_a_cluster_that_is_down_is_what_the_table_says(cluster: Cluster) -> None:
@@ -180,3 +189,10 @@ def test_a_promise_allows_what_it_says(
     promise: str, seen: Seen, is_allowed: bool
 ) -> None:
     assert allows(promise, seen) == is_allowed
+
+
+@pytest.mark.parametrize("kind", ALONE)
+def test_waits_are_measured(server: Server, kind: str) -> None:
+    waits = measure([server], ALONE[kind](server, 0.1), "single", 0.1, 3)
+    assert len(waits.later) == 3
+    assert not server.paused

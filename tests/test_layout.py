@@ -19,6 +19,7 @@ SOURCES = {
 # Whoever stands in a line may import from the lines above it, and from no other.
 ORDER = [
     "errors merge",
+    "crew silence",
     "codec config embedded ids locks.none locks.protocol locks.strategy",
     "connect cookie fields transport",
     "wire",

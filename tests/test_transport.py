@@ -20,7 +20,7 @@ import valkey
 from doubles import CountedRedis, CustomRedis, FlakyProxy, counting_client
 from redis.backoff import ConstantBackoff
 from redis.retry import Retry
-from servers import Server, wait_until
+from servers import HOST, Cluster, Server, wait_until
 
 from smartredis_wsgi import SessionStore, StoreUnavailable
 from smartredis_wsgi.transport import Transport, is_refusal, is_timeout, transport_for
@@ -386,13 +386,11 @@ def test_a_silent_server_is_asked_again_as_soon_as_it_speaks(server: Server) -> 
 def test_a_silent_server_is_asked_again_after_some_time(
     server: Server, monkeypatch: pytest.MonkeyPatch, is_over: bool
 ) -> None:
-    monkeypatch.setattr(
-        "smartredis_wsgi.transport._MOST_SILENCES", 0 if is_over else 3600
-    )
+    monkeypatch.setattr("smartredis_wsgi.silence._MOST_TRIES", 0 if is_over else 3600)
     with FlakyProxy(server) as proxy:
         transport = transport_for(redis_py.Redis.from_url(proxy.url), 0.1)
         transport.exchange([say("x")])
-        transport._silences = 3600  # type: ignore[attr-defined]
+        transport._silence._tries = 3600  # type: ignore[attr-defined]
         proxy.black_hole()
         with pytest.raises(redis_py.TimeoutError):
             transport.exchange([say("late")])
@@ -429,7 +427,7 @@ def test_a_silence_is_listened_to_also_by_those_who_have_to_connect(
         for future in both:
             with pytest.raises(redis_py.TimeoutError):
                 future.result(SOON)
-    transport._silences = 3600  # type: ignore[attr-defined]
+    transport._silence._tries = 3600  # type: ignore[attr-defined]
     server.resume()
 
     def is_back() -> bool:
@@ -503,6 +501,168 @@ def test_a_request_waits_no_longer_than_its_time_though_the_client_would(
 
 
 # -- clients that are asked themselves -------------------------------------------------
+
+
+class Asking:
+    """A client that is handed in, and what it was asked."""
+
+    def __init__(self, client: Any) -> None:
+        self.asked: list[Any] = []
+        send = client.execute_command
+
+        def noting(*words: Any, **options: Any) -> Any:
+            self.asked.append(words[0])
+            return send(*words, **options)
+
+        client.execute_command = noting
+        self.client = client
+
+
+def hasty(server: Server) -> Any:
+    return CustomRedis.from_url(server.url, socket_timeout=0.2, retry=None)
+
+
+def stubborn(server: Server) -> Any:
+    again = Retry(ConstantBackoff(0.1), 5)
+    return CustomRedis.from_url(server.url, socket_timeout=0.15, retry=again)
+
+
+def of_a_crowd(server: Server) -> Any:
+    pool = redis_py.BlockingConnectionPool.from_url(server.url, socket_timeout=None)
+    return redis_py.Redis(connection_pool=pool)
+
+
+def endless(server: Server) -> Any:
+    return valkey.Valkey.from_url(server.url)
+
+
+@pytest.fixture(params=[hasty, stubborn, of_a_crowd, endless])
+def theirs(request: pytest.FixtureRequest, server: Server) -> Asking:
+    return Asking(request.param(server))
+
+
+def exchanged(transport: Transport, *commands: Any) -> Any:
+    """The replies, or the timeout; a test that hangs has failed."""
+    with ThreadPoolExecutor() as pool:
+        future = pool.submit(transport.exchange, commands)
+        failure = future.exception(SOON)
+    if failure and not is_timeout(failure):
+        raise failure
+    return None if failure else future.result()
+
+
+def test_nobody_waits_for_a_silent_server_but_the_first(
+    theirs: Asking, server: Server
+) -> None:
+    transport = transport_for(theirs.client, 0.2)
+    assert exchanged(transport, say("x")) == [b"x"]
+    server.pause()
+    assert exchanged(transport, say("late")) is None
+    asked = len(theirs.asked)
+    with ThreadPoolExecutor() as pool:
+        for _ in range(3):
+            assert exchanged(transport, say("y")) is None
+            waiting = pool.submit(transport.wait, "signal", 3600)
+            assert is_timeout(waiting.exception(SOON))
+    assert len(theirs.asked) == asked
+    server.resume()
+
+
+def test_what_comes_late_is_nobodys(theirs: Asking, server: Server) -> None:
+    transport = transport_for(theirs.client, 0.2)
+    assert exchanged(transport, say("x")) == [b"x"]
+    server.pause()
+    assert exchanged(transport, say("late")) is None
+    server.resume()
+    wait_until(lambda: exchanged(transport, say("y")) == [b"y"], SOON, "its voice")
+    for turn in range(20):
+        assert exchanged(transport, say(turn)) == [b"%d" % turn]
+
+
+@pytest.mark.parametrize("make_client", [of_a_crowd, endless])
+def test_the_late_answer_tells_that_a_server_is_back(
+    make_client: Callable[[Server], Any],
+    server: Server,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("smartredis_wsgi.silence._MOST_TRIES", 3600)
+    transport = transport_for(make_client(server), 0.1)
+    assert exchanged(transport, say("x")) == [b"x"]
+    transport._silences[""]._tries = 3600  # type: ignore[attr-defined]
+    server.pause()
+    assert exchanged(transport, say("late")) is None
+    assert exchanged(transport, say("y")) is None
+    server.resume()
+    wait_until(lambda: exchanged(transport, say("y")) == [b"y"], SOON, "its voice")
+
+
+def test_what_they_are_told_nobody_waits_for(
+    theirs: Asking, server: Server, redis: redis_py.Redis
+) -> None:
+    transport = transport_for(theirs.client, 0.2)
+    assert exchanged(transport, say("x")) == [b"x"]
+    server.pause()
+    assert exchanged(transport, say("late")) is None
+    for _ in range(3):
+        transport.tell(("INCR", "told"))
+    server.resume()
+    wait_until(lambda: redis.get("told") == b"3", SOON, "what it was told")
+
+
+def test_one_that_is_quick_enough_is_asked_in_the_thread_that_asks(
+    server: Server,
+) -> None:
+    seen = []
+
+    class Noting(redis_py.Redis):
+        def execute_command(self, *words: Any, **options: Any) -> Any:
+            seen.append(threading.current_thread())
+            return super().execute_command(*words, **options)
+
+    with Noting.from_url(server.url, socket_timeout=0.5, retry=None) as client:
+        transport = transport_for(client, 1.0)
+        assert transport.exchange([say("x")]) == [b"x"]
+        assert set(seen) == {threading.current_thread()}
+        assert transport.exchange([say("x")], 0.4) == [b"x"]  # there is less time
+        assert set(seen) != {threading.current_thread()}
+
+
+@pytest.mark.parametrize("kind", [redis_py.RedisCluster, valkey.ValkeyCluster, None])
+def test_a_node_of_a_cluster_is_silent_alone(cluster: Cluster, kind: Any) -> None:
+    """Silent long before the Cluster says that it failed, and others are asked."""
+    client = kind(host=HOST, port=cluster.nodes[0].port) if kind else cluster.url
+    store = SessionStore.from_config(
+        timeout=0.2, **{"client" if kind else "url": client}
+    )
+    ids, sick = sessions_by_node(store, cluster), cluster.nodes[1]
+    sick.pause()
+    failed = {port: reads(store, session_id) for port, session_id in ids.items()}
+    assert failed == {node.port: node is not sick for node in cluster.nodes}
+    for port, session_id in ids.items():
+        assert reads(store, session_id) == (port != sick.port)
+    sick.resume()
+    wait_until(lambda: reads(store, ids[sick.port]), SOON, "the node's voice")
+
+
+def sessions_by_node(store: SessionStore, cluster: Cluster) -> dict[int, str]:
+    """For each node's port a session that lies there."""
+    found: dict[int, str] = {}
+    while len(found) < len(cluster.nodes):
+        with store.open() as session:
+            session["n"] = 1
+        for node in cluster.nodes:
+            with node.client() as admin:
+                if len(admin.keys("session:*")) and node.port not in found:
+                    found[node.port] = session.id
+    return found
+
+
+def reads(store: SessionStore, session_id: str) -> bool:
+    try:
+        with store.open(session_id) as session:
+            return dict(session) == {"n": 1}
+    except StoreUnavailable:
+        return False
 
 
 def test_a_class_of_ones_own_is_asked_itself(server: Server) -> None:

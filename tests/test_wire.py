@@ -808,6 +808,7 @@ def test_a_dead_server_is_a_503_and_nothing_to_who_does_not_ask() -> None:
     assert answers[1] == ("200 OK", {})
 
 
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
 def test_a_fork_does_not_share_a_connection(server: Server) -> None:
     store = SessionStore.from_config(url=server.url)
     session_id = new_session(store, n=0)

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 from wsgiref.validate import validator
 
+import valkey
 from doubles import FlakyProxy
 from histories.visitor import App, app, send
 from redis import ConnectionError as RedisConnectionError
@@ -22,8 +23,8 @@ from servers import HOST, Cluster
 from smartredis_wsgi import Session, SessionMiddleware, SessionStore
 
 RETRIED = (RedisConnectionError, RedisTimeoutError)
-RETRIES = {"url": None, "retries": 1, "gives up": 0}
-"""Clients, and how often each tries again; the product's own holds connections."""
+CLIENTS = ("url", "retries", "gives up", "never gives up")
+"""The product's own holds connections; the last one, valkey-py's, has no deadline."""
 BEFORE = {"n": 0}
 LOCK_EXPIRY = 60.0
 Strike = Callable[[], object]
@@ -177,21 +178,30 @@ def site_of(kind: str, proxy: FlakyProxy, lock: str, timeout: float) -> App:
         "timeout": timeout,
         "lock_expiry": LOCK_EXPIRY,
     }
-    times = RETRIES[kind]
-    if times is None:
-        return SessionMiddleware(app, options, url=proxy.url, timeout=timeout)
-    retry = Retry(NoBackoff(), times, RETRIED)
-    client = proxy.client(retry=retry, socket_timeout=timeout)
-    return SessionMiddleware(app, options, client=client)
+    if kind == "url":
+        return SessionMiddleware(app, options, url=proxy.url)
+    return SessionMiddleware(app, options, client=_client_of(kind, proxy, timeout))
+
+
+def _client_of(kind: str, proxy: FlakyProxy, timeout: float) -> Any:
+    if kind == "never gives up":
+        return valkey.Valkey.from_url(proxy.url)
+    if kind == "gives up":
+        return proxy.client(socket_timeout=timeout)
+    # What it repeats has to be answered within the request's time, too.
+    retry = Retry(NoBackoff(), 1, RETRIED)
+    return proxy.client(socket_timeout=timeout / 2, retry=retry)
 
 
 def site_in(cluster: Cluster, kind: str, lock: str) -> App:
     """The same, where the records live in a Cluster."""
     options: dict[str, Any] = {"lock": lock, "lock_expiry": LOCK_EXPIRY}
-    times = RETRIES[kind]
-    if times is None:
+    if kind == "url":
         return SessionMiddleware(app, options, url=cluster.url)
-    client = RedisCluster(
-        host=HOST, port=cluster.nodes[0].port, retry=Retry(NoBackoff(), times)
-    )
+    port = cluster.nodes[0].port
+    if kind == "never gives up":
+        client: Any = valkey.ValkeyCluster(host=HOST, port=port)
+    else:
+        retry = Retry(NoBackoff(), int(kind == "retries"))
+        client = RedisCluster(host=HOST, port=port, retry=retry)
     return SessionMiddleware(app, options, client=client)

@@ -54,6 +54,15 @@ def paused(server: Server, _: Proxies) -> Iterator[None]:
 
 
 @contextlib.contextmanager
+def all_paused(cluster: Cluster) -> Iterator[None]:
+    with contextlib.ExitStack() as open_:
+        for node in cluster.nodes:
+            open_.enter_context(paused(node, ()))
+        yield
+    cluster.wait()
+
+
+@contextlib.contextmanager
 def black_holed(_: Server, proxies: Proxies) -> Iterator[None]:
     for proxy in proxies:
         proxy.black_hole()
@@ -192,9 +201,9 @@ ACCIDENTS: dict[str, Callable[[FlakyProxy, Redis], object]] = {
     "scripts flushed": lambda _, admin: admin.script_flush(),
 }
 NOT_REPEATED = {
-    "request lost": ("gives up",),
-    "reply lost": ("gives up",),
-    "half a reply": ("gives up",),
-    "reply too late": ("url", "gives up"),
+    "request lost": ("gives up", "never gives up"),
+    "reply lost": ("gives up", "never gives up"),
+    "half a reply": ("gives up", "never gives up"),
+    "reply too late": ("url", "gives up", "never gives up"),
 }
 """The clients that do not send again what such an accident has hit."""
