@@ -81,6 +81,11 @@ def _count(value: Any) -> int:
     return value
 
 
+def _count_or_zero(value: Any) -> int:
+    is_zero = str(value).strip() == "0" and not isinstance(value, bool)
+    return 0 if is_zero else _count(value)
+
+
 def _matching(pattern: re.Pattern[str], remedy: str) -> Callable[[Any], str]:
     def parse(value: Any) -> str:
         if not isinstance(value, str) or not pattern.fullmatch(value):
@@ -292,6 +297,11 @@ class Config:
         """For pages whose parallel requests still bear the old id while a login is
         answered. For so long who knows the old id is let in: keep it at a few
         seconds.""",
+    )
+    wait_replicas: int = _option(
+        0,
+        _count_or_zero,
+        "replicas that are to have a destroy or a rotation in time; else an error",
     )
     lock: Any = _option(
         "none",

@@ -208,6 +208,7 @@ class Records:
         additions = [
             w for f, n in changes.additions.items() for w in (f.encode(), repr(n))
         ]
+        replicas = self._config.wait_replicas if new_name else 0
         return Call(
             _UPDATE,
             [key, self.key(new_name) if new_name else key, basis.lock or key],
@@ -228,12 +229,14 @@ class Records:
                 *additions,
             ),
             self._committed,
+            replicas=replicas,
         )
 
     def destroy(self, name: str) -> Call[Destroyed]:
         """Replace a record by a tombstone; where there is none, do nothing."""
-        arguments = (self._tombstone_ms,)
-        return Call(_DESTROY, [self.key(name)], arguments, self._destroyed)
+        keys, arguments = [self.key(name)], (self._tombstone_ms,)
+        replicas = self._config.wait_replicas
+        return Call(_DESTROY, keys, arguments, self._destroyed, replicas=replicas)
 
     def _base(self, name: str, bases: Mapping[str, bytes | None]) -> bytes:
         if name not in bases:

@@ -33,6 +33,7 @@ Command = Sequence[Word]
 
 _IDLE_SECONDS = 60.0  # a connection that nobody needed for so long is closed
 _NEARLY = 0.9  # of the timeout
+_PATIENT = 0.7  # of what is left, for replicas; so the server's answer is in time
 _LISTEN_SECONDS = 0.004  # so long each listens whether a silent server is back
 _NEVER_DECODE = {"NEVER_DECODE": True}  # whatever the client was configured for
 
@@ -41,7 +42,7 @@ class Transport(Protocol):
     """A way to one Redis. Threads, greenlets and forks share it."""
 
     def exchange(
-        self, commands: Sequence[Command], seconds: float = math.inf
+        self, commands: Sequence[Command], seconds: float = math.inf, replicas: int = 0
     ) -> list[Any]:
         """Replies in the commands' order; one round trip.
 
@@ -49,6 +50,8 @@ class Transport(Protocol):
 
         Args:
             seconds: For how long to wait for them, at most as long as `timeout`.
+            replicas: So many are waited for, too, if that does not take too long. The
+                last reply is how many have what was written.
         """
 
     def wait(self, key: str, seconds: float) -> None:
@@ -122,9 +125,11 @@ class _Connections:
         weakref.finalize(self, _close_all, self._idle)
 
     def exchange(
-        self, commands: Sequence[Command], seconds: float = math.inf
+        self, commands: Sequence[Command], seconds: float = math.inf, replicas: int = 0
     ) -> list[Any]:
         """As the interface; tries once more where a held connection turns out dead."""
+        if replicas:
+            commands = [*commands, _wait_for(replicas, min(seconds, self._timeout))]
         if self._pid != os.getpid():  # those of before the fork are the parent's
             self._idle.clear()
             self._silence, self._telling = Silence(self._timeout), threading.Lock()
@@ -296,11 +301,17 @@ class _AnyClient:
         self._silences = defaultdict[str, Silence](lambda: Silence(silent_for))
 
     def exchange(
-        self, commands: Sequence[Command], seconds: float = math.inf
+        self, commands: Sequence[Command], seconds: float = math.inf, replicas: int = 0
     ) -> list[Any]:
-        replies: list[Any] = self._within(
-            seconds, _first_key(commands[0]), lambda: self._ask(commands)
-        )
+        key = _first_key(commands[0])
+
+        def ask() -> list[Any]:
+            if not replicas:
+                return self._ask(commands)
+            longest = min(seconds, self._timeout, self._reply_seconds())
+            return self._ask_and_wait(commands, _wait_for(replicas, longest), key)
+
+        replies: list[Any] = self._within(seconds, key, ask)
         return replies
 
     def wait(self, key: str, seconds: float) -> None:
@@ -339,10 +350,32 @@ class _AnyClient:
     def _ask(self, commands: Sequence[Command]) -> list[Any]:
         if len(commands) == 1:
             return [self._execute(commands[0])]
-        pipe = self._client.pipeline(transaction=False)
-        for command in commands:
-            pipe.execute_command(*command, **_NEVER_DECODE)
-        replies: list[Any] = pipe.execute(raise_on_error=False)
+        return _at_once(self._client, commands)
+
+    def _ask_and_wait(
+        self, commands: Sequence[Command], wait: Command, key: Word
+    ) -> list[Any]:
+        """All on one connection: the replicas are asked for what it has written.
+
+        A Cluster's client would send each command to a node of its own, and where one
+        is redirected leave the other behind.
+        """
+        if not hasattr(type(self._client), "get_node_from_key"):
+            return _at_once(self._client, [*commands, wait])
+        try:
+            return self._ask_node(key, [*commands, wait])
+        except Exception:  # it is another's now: the client finds that out
+            self._ask(commands)
+            return self._ask_node(key, [*commands, wait])
+
+    def _ask_node(self, key: Word, commands: Sequence[Command]) -> list[Any]:
+        node = self._client.get_node_from_key(key)
+        is_redis = hasattr(self._client, "get_redis_connection")
+        name = "get_redis_connection" if is_redis else "get_valkey_connection"
+        replies = _at_once(getattr(self._client, name)(node), commands)
+        for reply in replies:
+            if _is_called(reply, "AskError"):  # which a MovedError is, too
+                raise reply
         return replies
 
     def _execute(self, command: Command) -> Any:
@@ -383,6 +416,19 @@ def _patience_of(client: Any) -> float:
     if seconds is None:
         return math.inf
     return float(max(seconds, options.get("socket_connect_timeout") or 0))
+
+
+def _at_once(client: Any, commands: Sequence[Command]) -> list[Any]:
+    pipe = client.pipeline(transaction=False)
+    for command in commands:
+        pipe.execute_command(*command, **_NEVER_DECODE)
+    replies: list[Any] = pipe.execute(raise_on_error=False)
+    return replies
+
+
+def _wait_for(replicas: int, seconds: float) -> Command:
+    """The command that answers how many have what its connection has written."""
+    return "WAIT", replicas, max(1, round(_PATIENT * seconds * 1000))
 
 
 def _first_key(command: Command) -> Word:

@@ -60,6 +60,7 @@ class Call(Generic[T]):
         read: Makes the result of the script's answer, the nonce taken off.
         echoes: The nonce goes in as the last argument and comes back first. Only a
             script that is not of this package does without.
+        replicas: So many are to have what it writes, or it counts as not answered.
     """
 
     def __init__(
@@ -69,8 +70,9 @@ class Call(Generic[T]):
         arguments: Sequence[Word],
         read: Callable[[list[Any]], T],
         echoes: bool = True,
+        replicas: int = 0,
     ) -> None:
-        self.script = script
+        self.script, self.replicas = script, replicas
         self.nonce = binascii.b2a_base64(os.urandom(_NONCE_BYTES), newline=False)
         self._operands = (len(keys), *keys, *arguments, self.nonce)
         self._read = read
@@ -154,20 +156,28 @@ class Wire:
             patience: What the request has left; by itself it may wait for `timeout`.
 
         Raises:
-            StoreUnavailable: No answer, an error, or an answer that is not ours.
+            StoreUnavailable: No answer, an error, or an answer that is not ours. Or too
+                few replicas have it in time; the calls hold their results then, too.
         """
         known, patience = self._known, patience or Patience(self._timeout)
         commands = [
             c.by_digest() if c.script.digest in known else c.by_source() for c in calls
         ]
-        replies = self._exchange(commands, patience)
+        replicas = max([call.replicas for call in calls])
+        replies = self._exchange(commands, patience, replicas)
         for reply in replies:
             if isinstance(reply, Exception):
-                replies = self._once_more(calls, replies, patience)
+                replies = self._once_more(calls, replies, patience, replicas)
                 break
         for call in calls:
             known.add(call.script.digest)
+        having = replies.pop() if replicas else 0
         self._deliver(calls, replies)
+        if having < replicas:
+            raise StoreUnavailable(
+                f"Redis has done it, and {having} of {replicas} replicas told in time "
+                f"that they have it; wait_replicas"
+            )
 
     def wait(self, key: str, seconds: float) -> None:
         """Wait for a push to a list, or for less. One round trip.
@@ -198,11 +208,16 @@ class Wire:
         self._transport.drop()
 
     def _once_more(
-        self, calls: Sequence[Call[Any]], replies: list[Any], patience: Patience
+        self,
+        calls: Sequence[Call[Any]],
+        replies: list[Any],
+        patience: Patience,
+        replicas: int,
     ) -> list[Any]:
         """Replies to the scripts' sources, where the server has forgotten a script."""
         if any(type(reply).__name__ == "NoScriptError" for reply in replies):
-            replies = self._exchange([call.by_source() for call in calls], patience)
+            commands = [call.by_source() for call in calls]
+            replies = self._exchange(commands, patience, replicas)
         for reply in replies:
             if isinstance(reply, Exception):
                 if _ELSEWHERE.search(str(reply)):
@@ -210,12 +225,14 @@ class Wire:
                 raise _unavailable(reply)
         return replies
 
-    def _exchange(self, commands: list[Command], patience: Patience) -> list[Any]:
+    def _exchange(
+        self, commands: list[Command], patience: Patience, replicas: int
+    ) -> list[Any]:
         seconds, begun, is_answered = patience.seconds, time.monotonic(), False
         if seconds <= 0:
             raise NotAsked("Redis took too long for one request; timeout")
         try:
-            replies = self._transport.exchange(commands, seconds)
+            replies = self._transport.exchange(commands, seconds, replicas)
             is_answered = True
             return replies
         except Unasked:

@@ -29,6 +29,7 @@ DEFAULTS = {
     "conflict": "merge",
     "on_gone": "drop",
     "rotate_grace": 0,
+    "wait_replicas": 0,
     "lock": "none",
     "lock_scope": "request",
     "lock_methods": None,

@@ -18,6 +18,8 @@ from illness.groups import (
 from redis import RedisCluster
 from servers import HOST, Cluster, Server, assert_sessions_expire, free_port
 
+from smartredis_wsgi import SessionStore, StoreUnavailable
+
 LOCKS = ["none", "single"]
 ENOUGH = 60
 
@@ -98,3 +100,39 @@ def test_slots_may_move_under_load(lock: str) -> None:
             assert move_slots(cluster)
             load.enter(AFTER, ENOUGH)
         assert_nothing_is_wrong(load, *cluster.nodes)
+
+
+def test_a_logout_that_a_failover_undoes_is_told_where_replicas_are_waited_for(
+    group: SentinelGroup,
+) -> None:
+    careless = SessionStore.from_config(url=group.url)
+    careful = SessionStore.from_config(url=group.url, wait_replicas=1)
+    kept, undone, told, moved = (new_session(careless) for _ in range(4))
+    assert careful.destroy(kept)  # so that the others are with the replica, too
+    with group.replica.client() as admin:
+        admin.replicaof(HOST, free_port())
+    assert careless.destroy(undone)
+    with pytest.raises(StoreUnavailable, match="0 of 1 replicas"):
+        careful.destroy(told)
+    with pytest.raises(StoreUnavailable, match="0 of 1 replicas"):
+        rotate(careful, moved)
+    group.fail_over()
+    after = SessionStore.from_config(url=group.replica.url)
+    assert [is_there(after, session_id) for session_id in (kept, undone)] == [0, 1]
+    assert all(is_there(after, session_id) for session_id in (told, moved))
+
+
+def new_session(store: SessionStore) -> str:
+    with store.open() as session:
+        session["n"] = 1
+    return session.id
+
+
+def rotate(store: SessionStore, session_id: str) -> None:
+    with store.open(session_id) as session:
+        session.regenerate_id()
+
+
+def is_there(store: SessionStore, session_id: str) -> bool:
+    with store.open(session_id) as session:
+        return bool(session)

@@ -18,6 +18,7 @@ import pytest
 import redis as redis_py
 import valkey
 from doubles import CountedRedis, CustomRedis, FlakyProxy, counting_client
+from illness.groups import sessions_by_node
 from redis.backoff import ConstantBackoff
 from redis.retry import Retry
 from servers import HOST, Cluster, Server, wait_until
@@ -537,8 +538,10 @@ def endless(server: Server) -> Any:
 
 
 @pytest.fixture(params=[hasty, stubborn, of_a_crowd, endless])
-def theirs(request: pytest.FixtureRequest, server: Server) -> Asking:
-    return Asking(request.param(server))
+def theirs(request: pytest.FixtureRequest, server: Server) -> Iterator[Asking]:
+    theirs = Asking(request.param(server))
+    yield theirs
+    theirs.client.connection_pool.disconnect()
 
 
 def exchanged(transport: Transport, *commands: Any) -> Any:
@@ -642,19 +645,6 @@ def test_a_node_of_a_cluster_is_silent_alone(cluster: Cluster, kind: Any) -> Non
         assert reads(store, session_id) == (port != sick.port)
     sick.resume()
     wait_until(lambda: reads(store, ids[sick.port]), SOON, "the node's voice")
-
-
-def sessions_by_node(store: SessionStore, cluster: Cluster) -> dict[int, str]:
-    """For each node's port a session that lies there."""
-    found: dict[int, str] = {}
-    while len(found) < len(cluster.nodes):
-        with store.open() as session:
-            session["n"] = 1
-        for node in cluster.nodes:
-            with node.client() as admin:
-                if len(admin.keys("session:*")) and node.port not in found:
-                    found[node.port] = session.id
-    return found
 
 
 def reads(store: SessionStore, session_id: str) -> bool:

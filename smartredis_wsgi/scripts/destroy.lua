@@ -9,5 +9,7 @@ if kind == 'alive' then
   redis.call('UNLINK', record)
   redis.call('SET', record, 'destroyed', 'PX', ARGV[1])
   kind = 'destroyed'
+elseif kind == 'destroyed' then
+  write_again(record)
 end
 return {ARGV[2], kind, kind == 'moved' and meta.key or ''}

@@ -74,6 +74,12 @@ local function left_for(ttl, created, max_lifetime)
   return math.min(ttl, created + max_lifetime - now_ms())
 end
 
+-- Writes, and changes nothing: a WAIT behind a second run is to be for something.
+local function write_again(key)
+  local left = redis.call('PTTL', key)
+  if left > 0 then redis.call('PEXPIRE', key, left) end
+end
+
 -- Calls act with a table's items from one place to another, so many at a time as Lua's
 -- stack bears.
 local function in_parts(items, from, to, act)

@@ -20,6 +20,8 @@ from soak.ledger import Attempt, Event, Ledger, Result, Tally, Wrong
 from soak.run import Records
 from soak.worker import VERBS, Place, Site, Stint, Worker
 
+from smartredis_wsgi import SessionStore
+
 SECONDS = 60.0
 THREADS = 4
 STORIES = 8
@@ -114,6 +116,19 @@ def move_slots(cluster: Cluster) -> int:
             for admin in (to, from_, third):
                 admin.execute_command("CLUSTER SETSLOT", slot, "NODE", names[1])
     return len(slots)
+
+
+def sessions_by_node(store: SessionStore, cluster: Cluster) -> dict[int, str]:
+    """For each node's port a session of it: ``{"n": 1}``. The Cluster was empty."""
+    found: dict[int, str] = {}
+    while len(found) < len(cluster.nodes):
+        with store.open() as session:
+            session["n"] = 1
+        for node in cluster.nodes:
+            with node.client() as admin:
+                if node.port not in found and admin.keys("session:*"):
+                    found[node.port] = session.id
+    return found
 
 
 class Load:
