@@ -1,10 +1,10 @@
-# make demo [ARGS=--once] | test | explore | histories | soak | bench [ARGS=--quick] | bench-pytest
-#      | docs | lint | clean
+# make demo [ARGS=--once] | test | explore | histories | soak | evict | waits
+#      | | bench [ARGS=--quick] | bench-pytest | docs | lint | clean
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test explore histories soak bench bench-pytest docs lint clean
+.PHONY: demo test explore histories soak evict waits bench bench-pytest docs lint clean
 
 demo: $(VENV)/ready-demo
 	@$(BIN)/python -m smartredis_wsgi.demo $(ARGS)
@@ -20,6 +20,12 @@ histories: $(VENV)/ready-test
 
 soak: $(VENV)/ready-test
 	cd tests && ../$(BIN)/python -m soak.run $(ARGS)
+
+evict: $(VENV)/ready-test
+	cd tests && ../$(BIN)/python -m illness.eviction $(ARGS)
+
+waits: $(VENV)/ready-test
+	cd tests && ../$(BIN)/python -m illness.waits
 
 bench: $(VENV)/ready-bench
 	$(BIN)/python bench/run.py $(ARGS)

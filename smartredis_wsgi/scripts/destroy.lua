@@ -10,6 +10,6 @@ if kind == 'alive' then
   redis.call('SET', record, 'destroyed', 'PX', ARGV[1])
   kind = 'destroyed'
 elseif kind == 'destroyed' then
-  write_again(record)
+  written_again(record)
 end
 return {ARGV[2], kind, kind == 'moved' and meta.key or ''}

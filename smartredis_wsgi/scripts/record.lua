@@ -75,9 +75,11 @@ local function left_for(ttl, created, max_lifetime)
 end
 
 -- Writes, and changes nothing: a WAIT behind a second run is to be for something.
-local function write_again(key)
+-- Returns the key.
+local function written_again(key)
   local left = redis.call('PTTL', key)
   if left > 0 then redis.call('PEXPIRE', key, left) end
+  return key
 end
 
 -- Calls act with a table's items from one place to another, so many at a time as Lua's

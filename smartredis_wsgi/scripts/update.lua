@@ -47,10 +47,7 @@ for _ = 1, 16 do
 end
 if its_kind == 'alive' then
   local later = later_than(nonce, its_meta.nonces)
-  if later then
-    write_again(there)
-    return stored(there, its_meta, its_meta.version - later)
-  end
+  if later then return stored(written_again(there), its_meta, its_meta.version - later) end
 end
 
 -- May it be written to?

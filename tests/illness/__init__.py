@@ -6,4 +6,6 @@
     cells.py    requests that are hit in the middle, and what is seen of each
     table.py    what docs/reliability.md promises
     groups.py   a Sentinel group and a Cluster that fail over
+    waits.py    how long requests wait for a server that is paused
+    eviction.py sessions that were destroyed, and whose tombstones were evicted
 """
