@@ -165,8 +165,10 @@ class Stage:
         self._nodes = [self._open.enter_context(Server()) for _ in range(nodes)]
         self._admin = self._open.enter_context(self._server.client())
         self._node_clients = [self._open.enter_context(n.client()) for n in self._nodes]
-        self._client = SteppingRedis.from_url(
-            self._server.url, retry=Retry(NoBackoff(), 0)
+        self._client = SteppingRedis.from_url(  # one that is asked in the thread itself
+            self._server.url,
+            retry=Retry(NoBackoff(), 0),
+            socket_timeout=schedule.SECONDS,
         )
         self._client.scripts = {}
         self._open.callback(self._client.close)
