@@ -1,5 +1,5 @@
 # make demo [ARGS=--once] | test | explore | histories | soak | evict | waits
-#      | | bench [ARGS=--quick] | bench-pytest | docs | lint | clean
+#      | bench [ARGS=--quick] | bench-pytest | docs | lint | clean
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -23,6 +23,9 @@ soak: $(VENV)/ready-test
 
 evict: $(VENV)/ready-test
 	cd tests && ../$(BIN)/python -m illness.eviction $(ARGS)
+
+holders: $(VENV)/ready-test
+	cd tests && ../$(BIN)/python -m illness.holders $(ARGS)
 
 waits: $(VENV)/ready-test
 	cd tests && ../$(BIN)/python -m illness.waits

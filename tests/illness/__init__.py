@@ -7,5 +7,6 @@
     table.py    what docs/reliability.md promises
     groups.py   a Sentinel group and a Cluster that fail over
     waits.py    how long requests wait for a server that is paused
+    holders.py  two who hold one lock at the same time
     eviction.py sessions that were destroyed, and whose tombstones were evicted
 """
