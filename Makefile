@@ -1,10 +1,10 @@
-# make demo [ARGS=--once] | test | explore | histories | soak | evict | waits
-#      | bench [ARGS=--quick] | bench-pytest | docs | lint | clean
+# make demo [ARGS=--once] | test | explore | histories | soak | evict |
+#      | holders | waits | bench [ARGS=--quick] | bench-pytest | docs | lint | clean
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test explore histories soak evict waits bench bench-pytest docs lint clean
+.PHONY: demo test explore histories soak evict holders waits bench bench-pytest docs lint clean
 
 demo: $(VENV)/ready-demo
 	@$(BIN)/python -m smartredis_wsgi.demo $(ARGS)
