@@ -9,8 +9,9 @@ BIN := $(VENV)/bin
 demo: $(VENV)/ready-demo
 	@$(BIN)/python -m smartredis_wsgi.demo $(ARGS)
 
+# As many workers as processors; each has servers of its own. ARGS=-n0: none.
 test: $(VENV)/ready-test
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist worksteal $(ARGS)
 
 explore: $(VENV)/ready-test
 	cd tests && ../$(BIN)/python -m explorer.run --slice full --workers 2 $(ARGS)

@@ -16,6 +16,7 @@ from typing import Any, NoReturn
 
 import pytest
 import redis
+from hypothesis import settings
 from servers import (
     PROGRAMS,
     RAN,
@@ -24,6 +25,9 @@ from servers import (
     assert_sessions_expire,
     version_of,
 )
+
+settings.register_profile("untimed", deadline=None)
+settings.load_profile("untimed")
 
 ALL_SERVERS = os.environ.get("SMARTREDIS_ALL_SERVERS") == "1"
 SOURCES = {
@@ -190,6 +194,20 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     terminalreporter.write_line(f"servers: {', '.join(ran) or 'none'}")
     if _missing:
         terminalreporter.write_line(f"missing servers: {', '.join(sorted(_missing))}")
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """A worker tells the run that it belongs to which servers it has started."""
+    told = getattr(session.config, "workeroutput", None)
+    if told is not None:
+        told.update(ran=sorted(RAN), missing=sorted(_missing))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    told = getattr(node, "workeroutput", {})  # one that has died tells nothing
+    RAN.update(told.get("ran", ()))
+    _missing.update(told.get("missing", ()))
 
 
 def pytest_unconfigure() -> None:

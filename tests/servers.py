@@ -44,6 +44,12 @@ BIND_ATTEMPTS = 5
 FIRST_PORT, LAST_PORT = 11000, 20999
 BUS_OFFSET = 10000
 
+# Of several pytest workers each has ports of its own: none takes one that another
+# has found free, or has stopped a server on.
+_WORKERS = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+_WORKER = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+PORTS = range(FIRST_PORT + _WORKER % _WORKERS, LAST_PORT + 1, _WORKERS)
+
 SLOTS = (range(0, 5461), range(5461, 10923), range(10923, 16384))
 
 
@@ -112,12 +118,12 @@ def wait_until(ready: Callable[[], bool], seconds: float, what: str) -> None:
 
 
 def free_port() -> int:
-    """A port that nothing listens on, and neither on its cluster bus port.
+    """A port of ours that nothing listens on, and neither on its cluster bus port.
 
     Somebody else may take it before it is used: be ready to try another one.
     """
     for _ in range(1000):
-        port = FIRST_PORT + secrets.randbelow(LAST_PORT - FIRST_PORT + 1)
+        port = secrets.choice(PORTS)
         if _is_free(port) and _is_free(port + BUS_OFFSET):
             return port
     raise RuntimeError(f"no free port between {FIRST_PORT} and {LAST_PORT}")

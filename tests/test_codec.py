@@ -280,6 +280,9 @@ class Nowhere(tzinfo):
     def utcoffset(self, at):
         return timedelta(hours=at.month)  # as most do, it needs a date
 
+    def __repr__(self):
+        return "Nowhere()"
+
 
 Point = collections.namedtuple("Point", "x y")
 LIKE_BUILT_INS = [
@@ -339,7 +342,7 @@ LOST_ZONES = [
 
 
 @pytest.mark.parametrize("name", TAGGING)
-@pytest.mark.parametrize("zone", LOST_ZONES, ids=repr)
+@pytest.mark.parametrize("zone", LOST_ZONES, ids=range(len(LOST_ZONES)))
 def test_a_zone_that_could_not_be_found_again_is_refused(name, zone):
     with pytest.raises(
         EncodeError, match=f"datetime with such a {type(zone).__name__}"

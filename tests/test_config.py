@@ -74,7 +74,7 @@ def test_the_options_are_those_of_the_table():
     assert set(NAMES) == set(DEFAULTS)
 
 
-@pytest.mark.parametrize("name", DEFAULTS.keys() - {"url"})
+@pytest.mark.parametrize("name", sorted(DEFAULTS.keys() - {"url"}))
 def test_the_default_is_that_of_the_table(name):
     value = getattr(build(), name)
     assert value == DEFAULTS[name]

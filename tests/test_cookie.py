@@ -19,7 +19,9 @@ from smartredis_wsgi.cookie import Cookie
 from smartredis_wsgi.errors import ConfigError
 from smartredis_wsgi.ids import new_id
 
-ID = new_id()
+# Fixed, as they are in the tests' names, which must be the same in all workers.
+ID = "ours" + "0123456789_-abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQ"
+OTHER = "other" + "x" * 54
 
 
 def cookie(**options):
@@ -55,7 +57,7 @@ def test_the_id_is_found():
         "foo",
         "b@d=1",
         "=__Host-sid=bad",
-        f"=__Host-sid={new_id()}",
+        f"=__Host-sid={OTHER}",
         'a="',
         'a="b',
         'a="b;c"',
@@ -63,17 +65,17 @@ def test_the_id_is_found():
         "é=ü",
         "\x00\x01",
         "$Version=1",
-        f"x__Host-sid={new_id()}",
-        f"__Host-sid2={new_id()}",
-        f"__host-sid={new_id()}",
+        f"x__Host-sid={OTHER}",
+        f"__Host-sid2={OTHER}",
+        f"__host-sid={OTHER}",
         "__Host-sid",
         "__Host-sid=",
         "__Host-sid=short",
-        f'__Host-sid="{new_id()}"',
-        f"__Host-sid={new_id()}x",
-        f"__Host-sid = {new_id()}",
-        f"__Host-sid= {new_id()}",
-        f"__Host-sid={new_id()}.{'m' * 43}",
+        f'__Host-sid="{OTHER}"',
+        f"__Host-sid={OTHER}x",
+        f"__Host-sid = {OTHER}",
+        f"__Host-sid= {OTHER}",
+        f"__Host-sid={OTHER}.{'m' * 43}",
     ],
 )
 def test_odd_neighbours_hide_nothing_and_are_not_taken(neighbour, separator):

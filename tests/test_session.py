@@ -545,7 +545,7 @@ def test_a_slow_reader_undoes_nobodys_work(backend):
     assert fields_of(store, session_id) == {"a": [2], "b": 1}
 
 
-@pytest.mark.parametrize("session_id", [None, new_id(), "", "short", "ü" * 59, "a\0"])
+@pytest.mark.parametrize("session_id", [None, "x" * 59, "", "short", "ü" * 59, "a\0"])
 def test_reading_and_popping_nothing_creates_no_key(backend, session_id):
     with sessions(backend.client).open(session_id) as session:
         assert session.get("a") is None
