@@ -212,9 +212,9 @@ class Config:
         "a redis-py client, instead of url",
         """Of a plain `redis.Redis`, Sentinel's too, only address, credentials and
         TLS are taken: connections are made beside its pool, and `timeout` is their
-        deadline. A client of another class is used as it is, with its own deadlines and
-        retries. Refused are clients of asyncio, and `single_connection_client=True`.
-        Not for ini files.""",
+        deadline. A client of another class is used as it is, on a thread where it might
+        wait for longer than `timeout`. Refused are clients of asyncio, and
+        `single_connection_client=True`. Not for ini files.""",
     )
     prefix: str = _option(
         "session:",
@@ -302,6 +302,10 @@ class Config:
         0,
         _count_or_zero,
         "replicas that are to have a destroy or a rotation in time; else an error",
+        """A failover can lose what no replica has: a logged-out session would be back.
+        With this, `WAIT` travels behind the script. The error, `StoreUnavailable`, says
+        that it is done but not acknowledged; asking once more is safe. What a request
+        waits belongs to `timeout`.""",
     )
     lock: Any = _option(
         "none",

@@ -14,7 +14,7 @@ from doubles import CustomRedis, counting_client
 from histories.visitor import app, send
 from illness.groups import sessions_by_node
 from redis import RedisCluster
-from servers import HOST, Cluster, Monitor, Server, wait_for_link
+from servers import HOST, Cluster, Monitor, Server, wait_for_link, wait_until
 
 from smartredis_wsgi import SessionMiddleware, SessionStore, StoreUnavailable
 
@@ -40,6 +40,8 @@ def running_pair(request: pytest.FixtureRequest) -> Iterator[Pair]:
 @pytest.fixture
 def pair(running_pair: Pair) -> Iterator[Pair]:
     wait_for_link(running_pair.replica)
+    with running_pair.master.client() as admin:  # which counts it a little later
+        wait_until(lambda: admin.wait(1, 100) == 1, 10, "the replica's first word")
     yield running_pair
     running_pair.replica.resume()
 
