@@ -40,7 +40,8 @@ def running_pair(request: pytest.FixtureRequest) -> Iterator[Pair]:
 @pytest.fixture
 def pair(running_pair: Pair) -> Iterator[Pair]:
     wait_for_link(running_pair.replica)
-    with running_pair.master.client() as admin:  # which counts it a little later
+    with running_pair.master.client() as admin:  # the first ACK comes a little later
+        admin.set("probe", 1, px=1)
         wait_until(lambda: admin.wait(1, 100) == 1, 10, "the replica's first word")
     yield running_pair
     running_pair.replica.resume()
