@@ -21,8 +21,7 @@ from typing import Any, Generic, NamedTuple, TypeVar
 
 from .connect import client_for
 from .errors import StoreUnavailable
-from .silence import Unasked
-from .transport import Command, Word, is_refusal, is_timeout, transport_for
+from .transport import Command, Unasked, Word, is_refusal, is_timeout, transport_for
 
 T = TypeVar("T")
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from servers import wait_until
 
-from smartredis_wsgi.crew import Crew, Overdue
+from smartredis_wsgi.transport.crew import Crew, Overdue
 
 SOON = 10.0
 
@@ -23,7 +23,7 @@ def hands() -> set[threading.Thread]:
 @pytest.fixture
 def crew(monkeypatch: pytest.MonkeyPatch) -> Iterator[Crew]:
     before = hands()
-    monkeypatch.setattr("smartredis_wsgi.crew._IDLE_SECONDS", 0.2)
+    monkeypatch.setattr("smartredis_wsgi.transport.crew._IDLE_SECONDS", 0.2)
     yield Crew()
     wait_until(lambda: hands() <= before, SOON, "the threads' end")
 
@@ -90,7 +90,7 @@ def test_who_is_torn_away_leaves_his_call(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("smartredis_wsgi.crew.Job.ends_within", torn)
+        patch.setattr("smartredis_wsgi.transport.crew.Job.ends_within", torn)
         with pytest.raises(KeyboardInterrupt):
             crew.run(endless, SOON)
     assert [job.is_over for job in crew._left] == [False]
@@ -100,7 +100,7 @@ def test_who_is_torn_away_leaves_his_call(
 def test_only_so_many_are_left(
     crew: Crew, endless: Callable[[], str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("smartredis_wsgi.crew._MOST_LEFT", 2)
+    monkeypatch.setattr("smartredis_wsgi.transport.crew._MOST_LEFT", 2)
     crew.leave(endless)
     with pytest.raises(Overdue):
         crew.run(endless, 0.01)

@@ -1904,7 +1904,9 @@ def unsent(session, proxy):
 @pytest.fixture
 def reaching(server, monkeypatch):
     """A store that merges, by a proxy which can swallow what is sent."""
-    monkeypatch.setattr("smartredis_wsgi.silence._MOST_TRIES", 0)  # none lasts
+    monkeypatch.setattr(
+        "smartredis_wsgi.transport.silence._MOST_TRIES", 0
+    )  # none lasts
     with FlakyProxy(server) as proxy, proxy.client(socket_timeout=0.1) as client:
         yield sessions(client, timeout=60), proxy
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from smartredis_wsgi.silence import Silence, Unasked
+from smartredis_wsgi.transport.silence import Silence, Unasked
 
 TIMEOUT = 1.0
 

@@ -288,7 +288,7 @@ def test_connections_that_nobody_needed_for_long_are_closed(
         list(pool.map(turn, range(4)))
     burst = len(connected(redis))
     assert burst > 1
-    monkeypatch.setattr("smartredis_wsgi.transport._IDLE_SECONDS", -1.0)
+    monkeypatch.setattr("smartredis_wsgi.transport.idle._IDLE_SECONDS", -1.0)
     for _ in range(burst):
         transport.exchange([("PING",)])
     wait_until(lambda: len(connected(redis)) <= 1, SOON, "their end")
@@ -300,7 +300,7 @@ def test_connections_that_were_idle_for_long_are_not_used_again(
 ) -> None:
     transport = held(server)
     (before,) = transport.exchange([("CLIENT", "ID")])
-    monkeypatch.setattr("smartredis_wsgi.transport._IDLE_SECONDS", -1.0)
+    monkeypatch.setattr("smartredis_wsgi.transport.idle._IDLE_SECONDS", -1.0)
     (after,) = transport.exchange([("CLIENT", "ID")])
     assert before != after
     transport.drop()
@@ -387,7 +387,9 @@ def test_a_silent_server_is_asked_again_as_soon_as_it_speaks(server: Server) -> 
 def test_a_silent_server_is_asked_again_after_some_time(
     server: Server, monkeypatch: pytest.MonkeyPatch, is_over: bool
 ) -> None:
-    monkeypatch.setattr("smartredis_wsgi.silence._MOST_TRIES", 0 if is_over else 3600)
+    monkeypatch.setattr(
+        "smartredis_wsgi.transport.silence._MOST_TRIES", 0 if is_over else 3600
+    )
     with FlakyProxy(server) as proxy:
         transport = transport_for(redis_py.Redis.from_url(proxy.url), 0.1)
         transport.exchange([say("x")])
@@ -586,7 +588,7 @@ def test_what_comes_late_is_nobodys(theirs: Asking, server: Server) -> None:
 def test_the_late_answer_tells_that_a_server_is_back(
     theirs: Asking, server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("smartredis_wsgi.silence._MOST_TRIES", 3600)
+    monkeypatch.setattr("smartredis_wsgi.transport.silence._MOST_TRIES", 3600)
     transport = transport_for(theirs.client, 0.1)
     assert exchanged(transport, say("x")) == [b"x"]
     transport._silences[""]._tries = 3600  # type: ignore[attr-defined]

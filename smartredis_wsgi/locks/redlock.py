@@ -15,20 +15,22 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from redis import ConnectionPool, Redis
-from redis.backoff import NoBackoff
+from redis import Connection, Redis
 from redis.exceptions import RedisError
-from redis.retry import Retry
 
 from ..connect import client_for
 from ..errors import ConfigError, LockLost, LockTimeout
+from ..transport.held import connection_options
+from ..transport.idle import Idle
+from ..transport.protocol import NEARLY
 from . import protocol
 
 _EXTEND_SOURCE = b"""
 if redis.call('get', KEYS[1]) ~= ARGV[1] then return 0 end
 return redis.call('pexpire', KEYS[1], ARGV[2])
 """
-_NEARLY = 0.9  # of the time for a master
+_NODE_SECONDS = 0.05  # a master has no longer than this
+_PACKER: Any = Connection()  # type: ignore[no-untyped-call]
 Command = tuple[bytes | str | int, ...]
 
 
@@ -60,7 +62,7 @@ class Redlock:
                 f"option lock_nodes: {len(nodes)} masters; use an odd number, 3 or more"
             )
         self.expiry, self._wait, self._retry_time = expiry, wait, retry_time
-        self._node_seconds = min(0.05 * expiry, 0.05)
+        self._node_seconds = min(0.05 * expiry, _NODE_SECONDS)
         self._nodes = [_Node(address, self._node_seconds) for address in nodes]
         self.quorum = len(nodes) // 2 + 1
         self._check_independent()
@@ -92,10 +94,11 @@ class Redlock:
         Args:
             undo: Sent behind the command where the answer is missing.
         """
+        packed, packed_undo = _packed(command), _packed(undo) if undo else b""
         end = time.monotonic() + self._node_seconds
         nodes = sorted(self._nodes, key=lambda node: node.is_silent)
-        asked = [(node, node.send(command, end)) for node in nodes]
-        return [node.receive(connection, end, undo) for node, connection in asked]
+        asked = [(node, node.send(packed, end)) for node in nodes]
+        return [node.receive(link, end, packed_undo) for node, link in asked]
 
     def _check_independent(self) -> None:
         infos = [str(answer) for answer in self.ask(("INFO", "server")) if answer]
@@ -106,6 +109,11 @@ class Redlock:
                 "option lock_nodes: two of them are the same server; "
                 "use masters that are independent"
             )
+
+
+def _packed(command: Command) -> bytes:
+    """The same bytes for each master; a connection that is none makes them."""
+    return b"".join(_PACKER.pack_command(*command))
 
 
 class RedlockLease:
@@ -173,18 +181,11 @@ class _Node:
         self._seconds = seconds
         kwargs = given.connection_kwargs
         self.place = tuple(map(kwargs.get, ("host", "port", "path")))
-        self._pool = ConnectionPool(
-            connection_class=given.connection_class,
-            **{
-                **kwargs,
-                "socket_timeout": seconds,
-                "socket_connect_timeout": seconds,
-                "retry": Retry(NoBackoff(), 0),
-                "retry_on_error": [],
-            },
-        )
+        self._kind = given.connection_class
+        self._options = connection_options(client, seconds)
+        self._idle = Idle()
 
-    def send(self, command: Command, end: float) -> Any:
+    def send(self, command: bytes, end: float) -> Any:
         """The connection that the command went out on; None where there is none.
 
         A connection is not waited for once the others have used up the time.
@@ -192,27 +193,25 @@ class _Node:
         if self.is_silent and time.monotonic() > end:
             return None
         self.is_silent = True  # until it answers
+        connection = self._idle.take() or self._kind(**self._options)
         try:
-            connection: Any = self._pool.get_connection()
+            if connection.is_connected and connection.can_read(0):
+                connection.disconnect()  # the master has closed it: it is made anew
+            connection.send_packed_command([command], check_health=False)
         except (RedisError, OSError):
-            return None
-        try:
-            packed = b"".join(connection.pack_command(*command))
-            connection.send_packed_command([packed], check_health=False)
-        except (RedisError, OSError):
-            self._give_up(connection, None)
+            connection.disconnect()
             return None
         return connection
 
-    def receive(self, connection: Any, end: float, undo: Command | None) -> Any:
+    def receive(self, connection: Any, end: float, undo: bytes) -> Any:
         if connection is None:
             return None
         left = end - time.monotonic()
         try:
             # The socket's own deadline will do, unless others have used up the time.
-            if left > _NEARLY * self._seconds or connection.can_read(max(0.0, left)):
+            if left > NEARLY * self._seconds or connection.can_read(max(0.0, left)):
                 answer = connection.read_response(disconnect_on_error=False)
-                self._pool.release(connection)
+                self._idle.give(connection, time.monotonic())
                 self.is_silent = False
                 return answer
         except (RedisError, OSError):
@@ -220,12 +219,11 @@ class _Node:
         self._give_up(connection, undo)
         return None
 
-    def _give_up(self, connection: Any, undo: Command | None) -> None:
+    def _give_up(self, connection: Any, undo: bytes) -> None:
         try:
             if undo and connection.is_connected:
-                connection.send_command(*undo, check_health=False)
+                connection.send_packed_command([undo], check_health=False)
         except (RedisError, OSError):
             pass
         finally:
             connection.disconnect()
-            self._pool.release(connection)

@@ -1,0 +1,166 @@
+"""Connections that are held here, each with a deadline of ours."""
+
+import math
+import os
+import threading
+import time
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from redis import Redis
+from redis.backoff import NoBackoff
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import ResponseError
+from redis.exceptions import TimeoutError as RedisTimeoutError
+from redis.retry import Retry
+
+from .idle import Idle
+from .protocol import NEARLY, Command, is_refusal, wait_for
+from .silence import Silence
+
+_LISTEN_SECONDS = 0.004  # so long each listens whether a silent server is back
+
+
+class HeldConnections:
+    """Connections of our own.
+
+    A connection is either idle or with one exchange, which drops it unless all
+    its replies were read: no answer is ever left for somebody else to find.
+
+    One on which no answer came in time is listened to while the server is silent.
+    """
+
+    def __init__(self, client: Redis, timeout: float) -> None:
+        self._kind = client.connection_pool.connection_class
+        self._options = connection_options(client, timeout)
+        self._timeout = timeout
+        self._idle = Idle()
+        self._telling = threading.Lock()
+        self._silence = Silence(timeout)
+        self._pid = os.getpid()
+
+    def exchange(
+        self, commands: Sequence[Command], seconds: float = math.inf, replicas: int = 0
+    ) -> list[Any]:
+        """As the interface; tries once more where a held connection turns out dead."""
+        if replicas:
+            commands = [*commands, wait_for(replicas, min(seconds, self._timeout))]
+        if self._pid != os.getpid():  # a fork has connections of its own
+            self._silence, self._telling = Silence(self._timeout), threading.Lock()
+            self._pid = os.getpid()
+        self._silence.check()
+        held = self._idle.take()
+        if held is not None:
+            try:
+                return self._ask(held, commands, seconds)
+            except RedisConnectionError:
+                self.drop()  # the server has gone: so have the others
+        return self._ask(self._make(), commands, seconds)
+
+    def wait(self, key: str, seconds: float) -> None:
+        pause = min(seconds, self._timeout / 2)
+        (reply,) = self.exchange([("BLPOP", key, pause)], self._timeout)
+        if is_refusal(reply):
+            raise reply
+
+    def tell(self, command: Command) -> None:
+        late = self._silence.late
+        if not isinstance(late, _LateReply) or not late.connection.is_connected:
+            self.exchange([command])
+        elif self._telling.acquire(blocking=False):
+            try:  # nobody will read the replies: the connection is never used again
+                packed = late.connection.pack_command(*command)
+                late.connection.send_packed_command(packed, check_health=False)
+            finally:
+                self._telling.release()
+
+    def drop(self) -> None:
+        self._idle.close()
+
+    def _make(self) -> Any:
+        connection = self._kind(**self._options)
+        begun = time.monotonic()
+        try:
+            connection.connect()
+        except RedisTimeoutError:
+            self._fall_silent(None, begun)
+            raise
+        except RedisConnectionError:
+            self._silence.end()  # nobody there: that takes no time to find out
+            raise
+        return connection
+
+    def _ask(
+        self, connection: Any, commands: Sequence[Command], seconds: float
+    ) -> list[Any]:
+        begun = time.monotonic()
+        try:
+            packed = [part for c in commands for part in connection.pack_command(*c)]
+            connection.send_packed_command([b"".join(packed)], check_health=False)
+            # The socket's own deadline will do, unless there is much less time.
+            if seconds < NEARLY * self._timeout and not connection.can_read(seconds):
+                raise _Hurry
+            replies = [_reply(connection) for _ in commands]
+        except _Hurry:
+            connection.disconnect()
+            raise
+        except RedisTimeoutError:
+            self._fall_silent(connection, begun)
+            raise
+        except BaseException:
+            connection.disconnect()
+            raise
+        self._idle.give(connection, self._silence.end())
+        return replies
+
+    def _fall_silent(self, connection: Any, begun: float) -> None:
+        self.drop()
+        late = _LateReply(connection) if connection else None
+        if not self._silence.begin(begun, late) and connection:
+            connection.disconnect()
+
+
+class _Hurry(RedisTimeoutError):
+    """There was less time than the server may take: that does not make it silent."""
+
+
+class _LateReply(NamedTuple):
+    """On a connection on which no answer came in time."""
+
+    connection: Any
+
+    def has_come(self) -> bool:
+        try:
+            return self._is_heard()
+        except Exception:  # it was closed, by the server or by another thread
+            return True
+
+    def _is_heard(self) -> bool:
+        if not self.connection.is_connected:
+            return True
+        return bool(self.connection.can_read(_LISTEN_SECONDS))
+
+
+def connection_options(client: Redis, timeout: float) -> dict[str, Any]:
+    """What the client makes connections of, but with deadlines and retries of ours."""
+    given: dict[str, Any] = client.connection_pool.connection_kwargs
+    ours = {
+        "decode_responses": False,
+        "socket_timeout": timeout,
+        "socket_connect_timeout": timeout,
+        "health_check_interval": 0,
+        "retry": Retry(NoBackoff(), 0),
+        "retry_on_error": [],
+    }
+    # Announced maintenance is for the pool: a connection that is cut is made anew here.
+    kept = {k: v for k, v in given.items() if not k.startswith("maint_notifications")}
+    return kept | ours
+
+
+def _reply(connection: Any) -> Any:
+    try:
+        return connection.read_response(
+            disable_decoding=True, disconnect_on_error=False
+        )
+    except ResponseError as refusal:
+        return refusal
