@@ -1,10 +1,11 @@
 # make demo [ARGS=--once] | test | explore | histories | soak | evict |
-#      | holders | waits | bench [ARGS=--quick] | bench-pytest | docs | lint | clean
+#      | holders | waits | redirects | matrix | bench [ARGS=--quick] | bench-pytest | docs |
+#      | lint | clean
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test explore histories soak evict holders waits bench bench-pytest docs lint clean
+.PHONY: demo test explore histories soak evict holders waits redirects matrix bench bench-pytest docs lint clean
 
 demo: $(VENV)/ready-demo
 	@$(BIN)/python -m smartredis_wsgi.demo $(ARGS)
@@ -19,9 +20,13 @@ explore: $(VENV)/ready-test
 histories: $(VENV)/ready-test
 	cd tests && ../$(BIN)/python -m histories.run $(ARGS)
 
+redirects: $(VENV)/ready-test
+	cd tests && ../$(BIN)/python -m redirects.run $(ARGS)
+
 soak: $(VENV)/ready-test
 	cd tests && ../$(BIN)/python -m soak.run $(ARGS)
 
+<<<<<<< HEAD
 evict: $(VENV)/ready-test
 	cd tests && ../$(BIN)/python -m illness.eviction $(ARGS)
 
@@ -30,6 +35,10 @@ holders: $(VENV)/ready-test
 
 waits: $(VENV)/ready-test
 	cd tests && ../$(BIN)/python -m illness.waits
+=======
+matrix: $(VENV)/ready-matrix
+	$(BIN)/nox $(ARGS)
+>>>>>>> 5ca9b04 (Follow redirects at once on each WSGI server; test what arrives on gevent and cheroot, too)
 
 bench: $(VENV)/ready-bench
 	$(BIN)/python bench/run.py $(ARGS)

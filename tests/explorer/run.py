@@ -57,8 +57,8 @@ class Line:
         self._is_shown = sys.stderr.isatty()
         self._begun = self._told = time.monotonic()
 
-    def advance(self, note: str) -> None:
-        self._done += 1
+    def advance(self, note: str, by: int = 1) -> None:
+        self._done = min(self._done + by, self._total)
         if self._is_shown:
             self._draw(note)
         elif time.monotonic() - self._told > SECONDS_BETWEEN:
