@@ -21,7 +21,7 @@ from redis.exceptions import RedisError
 from ..connect import client_for
 from ..errors import ConfigError, LockLost, LockTimeout
 from ..transport.held import connection_options
-from ..transport.idle import Idle
+from ..transport.idle import Idle, is_open
 from ..transport.protocol import NEARLY
 from . import protocol
 
@@ -195,7 +195,7 @@ class _Node:
         self.is_silent = True  # until it answers
         connection = self._idle.take() or self._kind(**self._options)
         try:
-            if connection.is_connected and connection.can_read(0):
+            if is_open(connection) and connection.can_read(0):
                 connection.disconnect()  # the master has closed it: it is made anew
             connection.send_packed_command([command], check_health=False)
         except (RedisError, OSError):
@@ -221,7 +221,7 @@ class _Node:
 
     def _give_up(self, connection: Any, undo: bytes) -> None:
         try:
-            if undo and connection.is_connected:
+            if undo and is_open(connection):
                 connection.send_packed_command([undo], check_health=False)
         except (RedisError, OSError):
             pass

@@ -14,7 +14,7 @@ from redis.exceptions import ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 from redis.retry import Retry
 
-from .idle import Idle
+from .idle import Idle, is_open
 from .protocol import NEARLY, Command, is_refusal, wait_for
 from .silence import Silence
 
@@ -65,7 +65,7 @@ class HeldConnections:
 
     def tell(self, command: Command) -> None:
         late = self._silence.late
-        if not isinstance(late, _LateReply) or not late.connection.is_connected:
+        if not isinstance(late, _LateReply) or not is_open(late.connection):
             self.exchange([command])
         elif self._telling.acquire(blocking=False):
             try:  # nobody will read the replies: the connection is never used again
@@ -136,7 +136,7 @@ class _LateReply(NamedTuple):
             return True
 
     def _is_heard(self) -> bool:
-        if not self.connection.is_connected:
+        if not is_open(self.connection):
             return True
         return bool(self.connection.can_read(_LISTEN_SECONDS))
 

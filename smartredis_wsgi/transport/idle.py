@@ -56,3 +56,9 @@ def _close_oldest(connections: deque[tuple[float, Any]]) -> None:
     except IndexError:  # another thread was faster
         return
     connection.disconnect()
+
+
+def is_open(connection: Any) -> bool:
+    """Whether it has a socket, which redis-py tells by a public name since 8.0."""
+    told = getattr(connection, "is_connected", None)
+    return connection._sock is not None if told is None else bool(told)
