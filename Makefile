@@ -26,7 +26,6 @@ redirects: $(VENV)/ready-test
 soak: $(VENV)/ready-test
 	cd tests && ../$(BIN)/python -m soak.run $(ARGS)
 
-<<<<<<< HEAD
 evict: $(VENV)/ready-test
 	cd tests && ../$(BIN)/python -m illness.eviction $(ARGS)
 
@@ -35,10 +34,9 @@ holders: $(VENV)/ready-test
 
 waits: $(VENV)/ready-test
 	cd tests && ../$(BIN)/python -m illness.waits
-=======
+
 matrix: $(VENV)/ready-matrix
 	$(BIN)/nox $(ARGS)
->>>>>>> 5ca9b04 (Follow redirects at once on each WSGI server; test what arrives on gevent and cheroot, too)
 
 bench: $(VENV)/ready-bench
 	$(BIN)/python bench/run.py $(ARGS)
