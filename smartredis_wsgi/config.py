@@ -7,6 +7,7 @@ value and the remedy.
 
 import dataclasses
 import difflib
+import importlib
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -161,6 +162,20 @@ def _nodes(value: Any) -> tuple[Any, ...]:
 def _client(value: Any) -> Any:
     if not callable(getattr(value, "execute_command", None)):
         raise ValueError("a redis-py compatible client; for an address, the option url")
+    return value
+
+
+def _function(value: Any) -> Any:
+    """A function, or where to import it from."""
+    remedy = 'a function of one argument, or where one is, as in "package.module:name"'
+    if isinstance(value, str):
+        module, _, name = value.strip().partition(":")
+        try:
+            value = getattr(importlib.import_module(module), name)
+        except (ImportError, AttributeError, ValueError) as failure:
+            raise ValueError(f"{remedy} ({type(failure).__name__})") from None
+    if not callable(value):
+        raise ValueError(remedy)
     return value
 
 
@@ -444,6 +459,13 @@ class Config:
         _boolean,
         "one jar per top-level site",
         """For pages that are embedded in others (CHIPS); wants `cookie_secure`.""",
+    )
+    on_event: Any = _option(
+        None,
+        _optional(_function),
+        "called with an Event for what happens to sessions",
+        """For metrics and traces, see [events.md](events.md). It is called in the
+        request's own thread, so it has to be quick. What it raises is logged.""",
     )
     environ_key: str = _option(
         "smartredis.session",

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from .codec import Codec, codec_for
 from .config import Config
+from .events import Events
 from .ids import Address
 from .locks import LockStrategy, NoLock, Redlock, SingleNodeLock
 from .store import Records
@@ -23,6 +24,7 @@ class Engine:
     """When the lock is taken; empty where there is none."""
     near_lock: SingleNodeLock | None
     """The lock, if it is on the records' own Redis: then they share round trips."""
+    events: Events | None
 
     @classmethod
     def of(cls, config: Config) -> "Engine":
@@ -32,13 +34,14 @@ class Engine:
             ConfigError: An address or a codec that cannot serve.
         """
         address = config.client if config.url is None else config.url
-        wire = Wire(address, config.timeout)
+        events = Events(config.on_event) if config.on_event else None
+        wire = Wire(address, config.timeout, events)
         lock = _lock_for(config, wire)
         single = isinstance(lock, SingleNodeLock) and lock.wire.address == wire.address
         near = lock if isinstance(lock, SingleNodeLock) and single else None
         records, codec = Records(config, wire.digests), codec_for(config.codec)
         scope = "" if isinstance(lock, NoLock) else config.lock_scope
-        return cls(config, wire, records, codec, lock, scope, near)
+        return cls(config, wire, records, codec, lock, scope, near, events)
 
     def record_key(self, address: Address) -> str:
         return self.records.key(address.record)

@@ -47,6 +47,11 @@ class Changes:
     def __bool__(self) -> bool:
         return bool(self.sets or self.deletions or self.additions)
 
+    @property
+    def count(self) -> int:
+        """How many fields are changed."""
+        return len(self.sets) + len(self.deletions) + len(self.additions)
+
 
 _NO_CHANGES = Changes({}, frozenset(), {})
 

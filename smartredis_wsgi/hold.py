@@ -5,7 +5,7 @@ import time
 from typing import Any
 
 from .engine import Engine
-from .errors import LockLost, StoreUnavailable
+from .errors import LockLost, LockTimeout, StoreUnavailable
 from .ids import Address
 from .locks import Lease
 from .locks.single import SingleNodeLease, SingleNodeLock
@@ -45,14 +45,25 @@ class Hold:
         Raises:
             LockTimeout: Others hold it for too long.
         """
+        events, begun = self._engine.events, time.monotonic()
+        try:
+            self._take(address, known, load)
+        except LockTimeout:
+            if events:
+                events.tell("lock_timeout", address.handle, begun)
+            raise
+        if events and self._lease:
+            events.tell("locked", address.handle, begun)
+        self._exclusive = bool(load and self._lease)
+        if self._lease and self._engine.config.lock_renew:
+            self._renewal = Renewal(self._lease)
+
+    def _take(self, address: Address, known: bool, load: Call[Loaded] | None) -> None:
         loads = [load] if load else []
         if self._engine.near_lock:
             self._take_near(self._engine.near_lock, address, loads)
         elif known or self._finds(load or self._engine.records.load(address.record)):
             self._take_far(address, loads)
-        self._exclusive = bool(load and self._lease)
-        if self._lease and self._engine.config.lock_renew:
-            self._renewal = Renewal(self._lease)
 
     def _take_near(
         self, lock: SingleNodeLock, address: Address, loads: list[Call[Loaded]]
@@ -104,6 +115,8 @@ class Hold:
             lock, token = self._near.lock_key, self._near.token
             return Basis(loaded.incarnation, version, lock, token)
         if self._lease and self._lease.deadline < time.monotonic():
+            if self._engine.events:
+                self._engine.events.tell("lock_lost")
             raise LockLost("the lock expired before the commit; nothing was written")
         return Basis(loaded.incarnation, version)
 

@@ -62,7 +62,7 @@ class _Sent(NamedTuple):
     changes: Changes
     next_id: str | None
     ttl: float | None
-    until: float  # on time.monotonic's clock: for so long its run would be known
+    begun: float  # on time.monotonic's clock
     creates: bool = False
     exclusive: bool = False
 
@@ -219,8 +219,8 @@ class Life(Reading):
         call = self._engine.records.create(
             self._address.record, ids.new_incarnation(), fields, self._ttl
         )
-        until = time.monotonic() + _KNOWN_SECONDS
-        sent = _Sent(call, changes, None, self._ttl, until, creates=True)
+        begun = time.monotonic()
+        sent = _Sent(call, changes, None, self._ttl, begun, creates=True)
         self._send(sent, last=False)
 
     def _update(self, changes: Changes, last: bool) -> None:
@@ -232,9 +232,9 @@ class Life(Reading):
             self._ttl,
             Address.of(self._next_id).record if self._next_id else None,
         )
-        until, exclusive = time.monotonic() + _KNOWN_SECONDS, basis.version is not None
+        begun, exclusive = time.monotonic(), basis.version is not None
         sent = _Sent(
-            call, changes, self._next_id, self._ttl, until, exclusive=exclusive
+            call, changes, self._next_id, self._ttl, begun, exclusive=exclusive
         )
         self._send(sent, last)
 
@@ -249,7 +249,7 @@ class Life(Reading):
         if not self._sent:
             return
         sent = self._sent
-        if sent.until < time.monotonic():
+        if time.monotonic() - sent.begun > _KNOWN_SECONDS:
             raise StoreUnavailable("what became of an earlier commit is not known")
         self._hold.run(sent.call)
         self._sent = None
@@ -307,7 +307,9 @@ class Life(Reading):
         """
         self._conflicts += 1
         may_merge = self._engine.config.conflict == "merge"
-        if not may_merge or self._conflicts > _MOST_CONFLICTS:
+        is_lost = not may_merge or self._conflicts > _MOST_CONFLICTS
+        self._tell("conflict" if is_lost else "merged", fields=len(theirs))
+        if is_lost:
             names = ", ".join(sorted(repr(name) for name in theirs))
             raise SessionConflict(
                 f"session {self._handle}: another request changed {names} since it was "
@@ -335,7 +337,10 @@ class Life(Reading):
         self._fields.committed(sent.changes, self._sums(sent, detail))
         if sent.creates:
             self._status, self.is_new = Status.ALIVE, True
+        name = "created" if sent.creates else "committed"
+        self._tell(name, sent.begun, sent.changes.count)
         if sent.next_id:
+            self._tell("rotated")
             self._rename(sent.next_id)
         self._next_id = None if self._next_id == sent.next_id else self._next_id
         self._ttl = None if self._ttl == sent.ttl else self._ttl
@@ -351,6 +356,7 @@ class Life(Reading):
         return dict(zip(added, detail, strict=True))
 
     def _drop_changes(self) -> None:
+        self._tell("dropped")
         self.revert()
         if self._engine.config.on_gone == "raise":
             raise SessionGone(f"session {self._handle} is gone; nothing was written")
@@ -359,6 +365,7 @@ class Life(Reading):
     def _refusal(self, outcome: Outcome) -> SmartRedisError:
         if outcome is Outcome.LARGE:
             return self._too_large()
+        self._tell("lock_lost")
         return LockLost(
             f"the lock of session {self._handle} was lost before the commit, "
             f"and another changed it; nothing was written"
@@ -383,12 +390,14 @@ class Life(Reading):
             Whether there is a tombstone now.
         """
         self.check_writable()
-        found = Destroyed(Kind.ABSENT, self._loaded.moved_to)
+        found, begun = Destroyed(Kind.ABSENT, self._loaded.moved_to), time.monotonic()
         if self._status in (Status.UNREAD, Status.ALIVE):
             found = self._destroy()
         while found.moved_to:
             self._follow(found.moved_to)
             found = self._destroy()
+        if found.kind is Kind.DESTROYED:
+            self._tell("destroyed", begun)
         self.destroyed = True
         self._fields = Fields(self._engine.codec)
         self.revert()

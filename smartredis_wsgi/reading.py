@@ -147,6 +147,7 @@ class Reading:
 
     def _load(self, locked: bool) -> None:
         """Load the record; under the lock, if it is to be taken."""
+        begun = time.monotonic()
         call = self._engine.records.load(self._address.record, self._fields.asked)
         if locked:
             self._hold.take(self._address, self._is_known, call)
@@ -156,6 +157,7 @@ class Reading:
         if self._is_there(loaded):
             self._loaded, self._status = loaded, _ALIVE
             self._fields.rebase(loaded.fields, loaded.left)
+            self._tell("loaded", begun, len(loaded.fields) + len(loaded.left))
         elif self._status in (_UNREAD, _ALIVE):
             self._load(locked and not self._hold)
 
@@ -184,6 +186,7 @@ class Reading:
         else:
             if loaded.kind is Kind.FOREIGN:
                 _log.warning("no session of ours lies at the key of %s", self._handle)
+            self._tell("missing")
             self._become_new()
         return False
 
@@ -205,9 +208,16 @@ class Reading:
         self._moved, self.is_new = False, True
 
     def _become_gone(self, moved_to: str = "") -> None:
+        self._tell("gone")
         self._status = Status.GONE
         self._loaded = Loaded(Kind.ABSENT, moved_to=moved_to)
         self._fields.lose()
+
+    def _tell(
+        self, name: str, since: float | None = None, fields: int | None = None
+    ) -> None:
+        if self._engine.events:
+            self._engine.events.tell(name, self._handle, since, fields)
 
     def _rename(self, session_id: str) -> None:
         self._id, self._place = session_id, None

@@ -21,6 +21,7 @@ from typing import Any, Generic, NamedTuple, TypeVar
 
 from .connect import client_for
 from .errors import StoreUnavailable
+from .events import Events
 from .transport import Command, Unasked, Word, is_refusal, is_timeout, transport_for
 
 T = TypeVar("T")
@@ -130,7 +131,9 @@ class Patience:
 class Wire:
     """One Redis, whatever client leads to it. Threads may share it."""
 
-    def __init__(self, address: Any, timeout: float) -> None:
+    def __init__(
+        self, address: Any, timeout: float, events: Events | None = None
+    ) -> None:
         """Check the address: a URL or a redis-py client. Costs no round trip.
 
         Args:
@@ -144,6 +147,7 @@ class Wire:
         self.digests = "fakeredis" not in type(client).__module__  # redis.sha1hex
         self._timeout = timeout
         self._transport = transport_for(client, timeout)
+        self._events = events
         self._known: set[str] = set()
 
     def run(self, *calls: Call[Any], patience: Patience | None = None) -> None:
@@ -221,7 +225,7 @@ class Wire:
             if isinstance(reply, Exception):
                 if _ELSEWHERE.search(str(reply)):
                     self._transport.drop()  # others may lead to another master
-                raise _unavailable(reply)
+                raise self._told(_unavailable(reply))
         return replies
 
     def _exchange(
@@ -229,15 +233,16 @@ class Wire:
     ) -> list[Any]:
         seconds, begun, is_answered = patience.seconds, time.monotonic(), False
         if seconds <= 0:
-            raise NotAsked("Redis took too long for one request; timeout")
+            late = NotAsked("Redis took too long for one request; timeout")
+            raise self._told(late)
         try:
             replies = self._transport.exchange(commands, seconds, replicas)
             is_answered = True
             return replies
         except Unasked:
-            raise NotAsked("Redis gave no answer a moment ago") from None
+            raise self._told(NotAsked("Redis gave no answer a moment ago")) from None
         except Exception as failure:  # each client's package has errors of its own
-            raise _unavailable(failure) from None
+            raise self._told(_unavailable(failure), begun) from None
         finally:
             patience.spend(time.monotonic() - begun, is_answered)
 
@@ -247,9 +252,20 @@ class Wire:
                 call.answered(reply)
         except (ValueError, TypeError, LookupError):
             self._transport.drop()
-            raise StoreUnavailable(
-                "Redis gave the answer to another question; the connection is closed"
-            ) from None
+            foreign = "Redis gave the answer to another question"
+            failure = StoreUnavailable(f"{foreign}; the connection is closed")
+            raise self._told(failure, name="foreign_reply") from None
+
+    def _told(
+        self,
+        failure: StoreUnavailable,
+        since: float | None = None,
+        name: str = "unavailable",
+    ) -> StoreUnavailable:
+        """The failure, of which the listener knows by now."""
+        if self._events:
+            self._events.tell(name, since=since)
+        return failure
 
 
 def _unavailable(error: Exception) -> StoreUnavailable:

@@ -18,7 +18,7 @@ SOURCES = {
 }
 # Whoever stands in a line may import from the lines above it, and from no other.
 ORDER = [
-    "errors merge",
+    "errors events merge",
     "transport.crew transport.idle transport.protocol transport.silence",
     "transport.any_client transport.held",
     "codec config embedded ids locks.none locks.protocol locks.strategy",
