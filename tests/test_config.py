@@ -49,6 +49,7 @@ DEFAULTS = {
     "cookie_domain": None,
     "cookie_max_age": None,
     "cookie_partitioned": False,
+    "on_event": None,
     "environ_key": "smartredis.session",
 }
 NAMES = [field.name for field in dataclasses.fields(Config)]
