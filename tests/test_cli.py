@@ -16,7 +16,10 @@ import pytest
 from click.testing import CliRunner
 from servers import Monitor, free_port
 
-from smartredis_wsgi import SessionStore, cli
+from smartredis_wsgi import SessionStore
+from smartredis_wsgi.cli import main, sight
+from smartredis_wsgi.cli.sight import Sight
+from smartredis_wsgi.cli.stats import Sums
 from smartredis_wsgi.ids import Address
 from smartredis_wsgi.locks import SingleNodeLock, protocol
 
@@ -32,9 +35,7 @@ class Line:
         self.store = SessionStore.from_config(url=url)
 
     def __call__(self, *words: str, url: str | None = None, **options):
-        return CliRunner().invoke(
-            cli.main, ["--url", url or self.url, *words], **options
-        )
+        return CliRunner().invoke(main, ["--url", url or self.url, *words], **options)
 
     def told(self, *words: str):
         ran = self(*words, "--json")
@@ -264,7 +265,7 @@ def test_stats_counts_and_finds_the_biggest_fields(line):
 
 
 def test_stats_holds_a_page_at_a_time(line, monkeypatch):
-    monkeypatch.setattr(cli, "_PAGE", 5)
+    monkeypatch.setattr(sight, "PAGE", 5)
     seen, held = [], weakref.WeakSet()
 
     def watched(self, key, of_fields):
@@ -273,8 +274,8 @@ def test_stats_holds_a_page_at_a_time(line, monkeypatch):
         seen.append(len(held))
         return call
 
-    original = cli.Sight._glance
-    monkeypatch.setattr(cli.Sight, "_glance", watched)
+    original = Sight._glance
+    monkeypatch.setattr(Sight, "_glance", watched)
     for n in range(50):
         line.new(n=n)
     assert line.told("stats")["sessions"]["alive"] == 50
@@ -283,7 +284,7 @@ def test_stats_holds_a_page_at_a_time(line, monkeypatch):
 
 
 def test_stats_that_is_stopped_tells_what_it_found(line, monkeypatch):
-    monkeypatch.setattr(cli, "_PAGE", 5)
+    monkeypatch.setattr(sight, "PAGE", 5)
     for n in range(50):
         line.new(n=n)
     added = []
@@ -294,8 +295,8 @@ def test_stats_that_is_stopped_tells_what_it_found(line, monkeypatch):
             raise KeyboardInterrupt
         original(self, seen)
 
-    original = cli.Sums.add
-    monkeypatch.setattr(cli.Sums, "add", add)
+    original = Sums.add
+    monkeypatch.setattr(Sums, "add", add)
     ran = line("stats", "--json")
     told = json.loads(ran.stdout)
     assert (ran.exit_code, told["complete"]) == (130, False)
@@ -361,7 +362,7 @@ def test_locks_of_redlock_are_counted_on_its_masters(server, masters, tmp_path):
 
 
 def checked(*words: str, **env: str):
-    ran = CliRunner().invoke(cli.main, ["check", *words, "--json"], env=env)
+    ran = CliRunner().invoke(main, ["check", *words, "--json"], env=env)
     told = json.loads(ran.stdout)
     assert ran.exit_code == bool(told["problems"])
     return told
@@ -403,7 +404,7 @@ def test_check_tells_all_problems_of_a_file_a_line_each(tmp_path):
         "session.lock = redlock\nsession.cookie_domain = example.com\n"
         "session.lock_nodes = redis://a redis://b redis://c redis://d\n"
     )
-    ran = CliRunner().invoke(cli.main, ["check", "--config", str(ini)])
+    ran = CliRunner().invoke(main, ["check", "--config", str(ini)])
     problems = ran.stderr.splitlines()
     assert ran.exit_code == 1
     assert len(problems) == 4
@@ -430,7 +431,7 @@ def test_check_names_the_master_that_does_not_answer(server, masters, tmp_path):
         f"[site]\nsession.url = {server.url}\nsession.lock = redlock\n"
         f"session.lock_nodes = {' '.join(nodes)}\n"
     )
-    ran = CliRunner().invoke(cli.main, ["check", "--config", str(ini)])
+    ran = CliRunner().invoke(main, ["check", "--config", str(ini)])
     assert ran.exit_code == 1
     (problem,) = ran.stderr.splitlines()
     assert nodes[2].rpartition(":")[2] in problem
@@ -442,7 +443,7 @@ def test_no_password_or_secret_is_shown(tmp_path):
     ini.write_text("[site]\nsession.secret = hush-hush\n")
     url = f"redis://ann:hidden@127.0.0.1:{free_port()}/0"
     for words in (["check"], ["list"], ["check", "--json"]):
-        ran = CliRunner().invoke(cli.main, ["--config", str(ini), "--url", url, *words])
+        ran = CliRunner().invoke(main, ["--config", str(ini), "--url", url, *words])
         assert ran.exit_code == 1
         assert "hidden" not in ran.output
         assert "hush" not in ran.output
@@ -475,7 +476,7 @@ def test_a_sentinel_or_cluster_that_is_down_is_told_in_a_line(line, kind):
 def test_a_wrong_address_or_none_is_told_in_a_line(line):
     assert_is_refused(line("stats", url="http://x"), "url")
     assert_is_refused(line("list", url="embedded://"), "embedded")
-    none = CliRunner().invoke(cli.main, ["list"], env={"SMARTREDIS_URL": ""})
+    none = CliRunner().invoke(main, ["list"], env={"SMARTREDIS_URL": ""})
     assert_is_refused(none, "SMARTREDIS_URL")
 
 

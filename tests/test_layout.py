@@ -35,7 +35,11 @@ ORDER = [
     "session_store",
     "middleware",
     "__init__",
-    "cli demo integrations",
+    "cli.demo cli.rendering cli.settings demo integrations",
+    "cli.group cli.sight",
+    "cli.check cli.locks cli.stats",
+    "cli.sessions",
+    "cli",
     "__main__",
 ]
 RANK = {name: rank for rank, line in enumerate(ORDER) for name in line.split()}
