@@ -19,7 +19,9 @@ SOURCES = {
 # Whoever stands in a line may import from the lines above it, and from no other.
 ORDER = [
     "errors events merge",
-    "transport.crew transport.idle transport.protocol transport.silence",
+    "transport.crew transport.protocol transport.silence",
+    "transport.link",
+    "transport.idle",
     "transport.any_client transport.held",
     "codec config embedded ids locks.none locks.protocol locks.strategy",
     "connect cookie fields",

@@ -21,7 +21,8 @@ from redis.exceptions import RedisError
 from ..connect import client_for
 from ..errors import ConfigError, LockLost, LockTimeout
 from ..transport.held import connection_options
-from ..transport.idle import Idle, is_open
+from ..transport.idle import Idle
+from ..transport.link import Link, link_of
 from ..transport.protocol import NEARLY
 from . import protocol
 
@@ -185,7 +186,7 @@ class _Node:
         self._options = connection_options(client, seconds)
         self._idle = Idle()
 
-    def send(self, command: bytes, end: float) -> Any:
+    def send(self, command: bytes, end: float) -> Link | None:
         """The connection that the command went out on; None where there is none.
 
         A connection is not waited for once the others have used up the time.
@@ -193,37 +194,56 @@ class _Node:
         if self.is_silent and time.monotonic() > end:
             return None
         self.is_silent = True  # until it answers
-        connection = self._idle.take() or self._kind(**self._options)
+        link = self._idle.take()
         try:
-            if is_open(connection) and connection.can_read(0):
-                connection.disconnect()  # the master has closed it: it is made anew
-            connection.send_packed_command([command], check_health=False)
+            if link and self._is_closed(link):
+                link = None
+            link = link or self._connected()
+            link.send(command)
         except (RedisError, OSError):
-            connection.disconnect()
+            if link:
+                link.close()
             return None
-        return connection
+        return link
 
-    def receive(self, connection: Any, end: float, undo: bytes) -> Any:
-        if connection is None:
+    def _is_closed(self, link: Link) -> bool:
+        """Whether the master has closed it; it is made anew then."""
+        try:
+            is_closed = link.hears(0)
+        except RedisError:
+            is_closed = True
+        if is_closed:
+            link.close()
+        return is_closed
+
+    def _connected(self) -> Link:
+        connection = self._kind(**self._options)
+        connection.connect()
+        return link_of(connection)
+
+    def receive(self, link: Link | None, end: float, undo: bytes) -> Any:
+        if link is None:
             return None
         left = end - time.monotonic()
         try:
             # The socket's own deadline will do, unless others have used up the time.
-            if left > NEARLY * self._seconds or connection.can_read(max(0.0, left)):
-                answer = connection.read_response(disconnect_on_error=False)
-                self._idle.give(connection, time.monotonic())
+            if left > NEARLY * self._seconds or link.hears(max(0.0, left)):
+                (answer,) = link.receive()
+                if isinstance(answer, Exception):
+                    raise answer
+                self._idle.give(link, time.monotonic())
                 self.is_silent = False
                 return answer
         except (RedisError, OSError):
             pass  # as silence: what it did is not known
-        self._give_up(connection, undo)
+        self._give_up(link, undo)
         return None
 
-    def _give_up(self, connection: Any, undo: bytes) -> None:
+    def _give_up(self, link: Link, undo: bytes) -> None:
         try:
-            if undo and is_open(connection):
-                connection.send_packed_command([undo], check_health=False)
+            if undo and link.is_open:
+                link.send(undo)
         except (RedisError, OSError):
             pass
         finally:
-            connection.disconnect()
+            link.close()

@@ -10,11 +10,11 @@ from typing import Any, NamedTuple
 from redis import Redis
 from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 from redis.retry import Retry
 
-from .idle import Idle, is_open
+from .idle import Idle
+from .link import Link, link_of
 from .protocol import NEARLY, Command, is_refusal, wait_for
 from .silence import Silence
 
@@ -65,19 +65,18 @@ class HeldConnections:
 
     def tell(self, command: Command) -> None:
         late = self._silence.late
-        if not isinstance(late, _LateReply) or not is_open(late.connection):
+        if not isinstance(late, _LateReply) or not late.link.is_open:
             self.exchange([command])
         elif self._telling.acquire(blocking=False):
             try:  # nobody will read the replies: the connection is never used again
-                packed = late.connection.pack_command(*command)
-                late.connection.send_packed_command(packed, check_health=False)
+                late.link.send(late.link.pack([command]))
             finally:
                 self._telling.release()
 
     def drop(self) -> None:
         self._idle.close()
 
-    def _make(self) -> Any:
+    def _make(self) -> Link:
         connection = self._kind(**self._options)
         begun = time.monotonic()
         try:
@@ -88,36 +87,35 @@ class HeldConnections:
         except RedisConnectionError:
             self._silence.end()  # nobody there: that takes no time to find out
             raise
-        return connection
+        return link_of(connection)
 
     def _ask(
-        self, connection: Any, commands: Sequence[Command], seconds: float
+        self, link: Link, commands: Sequence[Command], seconds: float
     ) -> list[Any]:
         begun = time.monotonic()
         try:
-            packed = [part for c in commands for part in connection.pack_command(*c)]
-            connection.send_packed_command([b"".join(packed)], check_health=False)
+            link.send(link.pack(commands))
             # The socket's own deadline will do, unless there is much less time.
-            if seconds < NEARLY * self._timeout and not connection.can_read(seconds):
+            if seconds < NEARLY * self._timeout and not link.hears(seconds):
                 raise _Hurry
-            replies = [_reply(connection) for _ in commands]
+            replies = link.receive(len(commands))
         except _Hurry:
-            connection.disconnect()
+            link.close()
             raise
         except RedisTimeoutError:
-            self._fall_silent(connection, begun)
+            self._fall_silent(link, begun)
             raise
         except BaseException:
-            connection.disconnect()
+            link.close()
             raise
-        self._idle.give(connection, self._silence.end())
+        self._idle.give(link, self._silence.end())
         return replies
 
-    def _fall_silent(self, connection: Any, begun: float) -> None:
+    def _fall_silent(self, link: Link | None, begun: float) -> None:
         self.drop()
-        late = _LateReply(connection) if connection else None
-        if not self._silence.begin(begun, late) and connection:
-            connection.disconnect()
+        late = _LateReply(link) if link else None
+        if not self._silence.begin(begun, late) and link:
+            link.close()
 
 
 class _Hurry(RedisTimeoutError):
@@ -127,18 +125,13 @@ class _Hurry(RedisTimeoutError):
 class _LateReply(NamedTuple):
     """On a connection on which no answer came in time."""
 
-    connection: Any
+    link: Link
 
     def has_come(self) -> bool:
         try:
-            return self._is_heard()
+            return not self.link.is_open or self.link.hears(_LISTEN_SECONDS)
         except Exception:  # it was closed, by the server or by another thread
             return True
-
-    def _is_heard(self) -> bool:
-        if not is_open(self.connection):
-            return True
-        return bool(self.connection.can_read(_LISTEN_SECONDS))
 
 
 def connection_options(client: Redis, timeout: float) -> dict[str, Any]:
@@ -146,6 +139,7 @@ def connection_options(client: Redis, timeout: float) -> dict[str, Any]:
     given: dict[str, Any] = client.connection_pool.connection_kwargs
     ours = {
         "decode_responses": False,
+        "protocol": 2,
         "socket_timeout": timeout,
         "socket_connect_timeout": timeout,
         "health_check_interval": 0,
@@ -156,11 +150,3 @@ def connection_options(client: Redis, timeout: float) -> dict[str, Any]:
     kept = {k: v for k, v in given.items() if not k.startswith("maint_notifications")}
     return kept | ours
 
-
-def _reply(connection: Any) -> Any:
-    try:
-        return connection.read_response(
-            disable_decoding=True, disconnect_on_error=False
-        )
-    except ResponseError as refusal:
-        return refusal

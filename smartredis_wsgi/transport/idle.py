@@ -4,7 +4,8 @@ import os
 import time
 import weakref
 from collections import deque
-from typing import Any
+
+from .link import Link
 
 _IDLE_SECONDS = 60.0  # a connection that nobody needed for so long is closed
 
@@ -13,28 +14,28 @@ class Idle:
     """A stack of connections. Threads share it; a fork begins with none."""
 
     def __init__(self) -> None:
-        self._stack: deque[tuple[float, Any]] = deque()
+        self._stack: deque[tuple[float, Link]] = deque()
         self._pid = os.getpid()
         weakref.finalize(self, _close_all, self._stack)
 
-    def take(self) -> Any:
+    def take(self) -> Link | None:
         """A connection for one exchange; None if there is none."""
         if self._pid != os.getpid():  # those of before the fork are the parent's
             self._stack.clear()
             self._pid = os.getpid()
         try:
-            since, connection = self._stack.pop()
+            since, link = self._stack.pop()
         except IndexError:
             return None
         if since < time.monotonic() - _IDLE_SECONDS:  # and so are the others
-            connection.disconnect()
+            link.close()
             self.close()
             return None
-        return connection
+        return link
 
-    def give(self, connection: Any, now: float) -> None:
+    def give(self, link: Link, now: float) -> None:
         """One whose replies were all read. Whoever is idle for too long is closed."""
-        self._stack.append((now, connection))
+        self._stack.append((now, link))
         try:
             if self._stack[0][0] < now - _IDLE_SECONDS:
                 _close_oldest(self._stack)
@@ -45,20 +46,15 @@ class Idle:
         _close_all(self._stack)
 
 
-def _close_all(connections: deque[tuple[float, Any]]) -> None:
-    while connections:
-        _close_oldest(connections)
+def _close_all(links: deque[tuple[float, Link]]) -> None:
+    while links:
+        _close_oldest(links)
 
 
-def _close_oldest(connections: deque[tuple[float, Any]]) -> None:
+def _close_oldest(links: deque[tuple[float, Link]]) -> None:
     try:
-        _, connection = connections.popleft()
+        _, link = links.popleft()
     except IndexError:  # another thread was faster
         return
-    connection.disconnect()
+    link.close()
 
-
-def is_open(connection: Any) -> bool:
-    """Whether it has a socket, which redis-py tells by a public name since 8.0."""
-    told = getattr(connection, "is_connected", None)
-    return connection._sock is not None if told is None else bool(told)

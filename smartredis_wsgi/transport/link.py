@@ -1,0 +1,133 @@
+"""One connection: redis-py makes it, and it is asked by its methods or at its socket.
+
+redis-py opens it, with its TLS, its credentials and its database. After that it is bytes
+out and replies in, and most of what an exchange costs in process is what lies in
+between. So where the connection's class does nothing of its own with them, and hiredis
+is installed, they go straight between the socket and hiredis's parser. Any other
+connection is asked by its own methods.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+from redis.connection import AbstractConnection
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import InvalidResponse, NoScriptError, ResponseError
+from redis.exceptions import TimeoutError as RedisTimeoutError
+
+from .protocol import Command
+
+try:
+    import hiredis
+except ImportError:  # an extra of redis-py's
+    hiredis = None  # type: ignore[assignment]
+
+_PIECE = 65536
+_MORE = object()  # than what was read is needed for a reply
+
+
+class Link:
+    """A connection that is asked by its own methods. One thread at a time.
+
+    What it raises is redis-py's `ConnectionError` or `TimeoutError`; whoever gets one
+    has to close it, as there may be replies to come.
+    """
+
+    def __init__(self, connection: Any) -> None:
+        self._connection = connection
+
+    def pack(self, commands: Sequence[Command]) -> bytes:
+        packed = self._connection.pack_command
+        return b"".join([part for command in commands for part in packed(*command)])
+
+    def send(self, packed: bytes) -> None:
+        self._connection.send_packed_command([packed], check_health=False)
+
+    def receive(self, count: int = 1) -> list[Any]:
+        """So many replies, within the connection's timeout; a refusal is one."""
+        return [self._reply() for _ in range(count)]
+
+    def _reply(self) -> Any:
+        try:
+            return self._connection.read_response(
+                disable_decoding=True, disconnect_on_error=False
+            )
+        except ResponseError as refusal:
+            return refusal
+
+    def hears(self, seconds: float) -> bool:
+        """Whether something has come, or comes within so many seconds."""
+        return bool(self._connection.can_read(seconds))
+
+    @property
+    def is_open(self) -> bool:
+        return self._connection._sock is not None  # public since redis-py 8.0
+
+    def close(self) -> None:
+        self._connection.disconnect()
+
+
+class SocketLink(Link):
+    """The same at the socket, without redis-py in between."""
+
+    def __init__(self, connection: Any) -> None:
+        super().__init__(connection)
+        self._socket = connection._sock
+        self._reader = hiredis.Reader(
+            protocolError=InvalidResponse, replyError=_refusal, notEnoughData=_MORE
+        )
+
+    def pack(self, commands: Sequence[Command]) -> bytes:
+        if len(commands) == 1:
+            return hiredis.pack_command(commands[0])
+        return b"".join(map(hiredis.pack_command, commands))
+
+    def send(self, packed: bytes) -> None:
+        try:
+            self._socket.sendall(packed)
+        except OSError as failure:
+            self.close()  # lest something follows the half of a command
+            raise _told(failure) from None
+
+    def receive(self, count: int = 1) -> list[Any]:
+        next_reply, replies = self._reader.gets, []
+        while count:
+            reply = next_reply()
+            if reply is _MORE:
+                self._read()
+            else:
+                replies.append(reply)
+                count -= 1
+        return replies
+
+    def _read(self) -> None:
+        try:
+            piece = self._socket.recv(_PIECE)
+        except OSError as failure:
+            raise _told(failure) from None
+        if not piece:
+            raise RedisConnectionError("Connection closed by server.")
+        self._reader.feed(piece)
+
+
+def link_of(connection: Any) -> Link:
+    """The fastest link that an open connection's class allows."""
+    kind = type(connection)
+    is_plain = (
+        hiredis is not None
+        and kind.send_packed_command is AbstractConnection.send_packed_command
+        and kind.read_response is AbstractConnection.read_response
+    )
+    return SocketLink(connection) if is_plain else Link(connection)
+
+
+def _refusal(text: str) -> ResponseError:
+    kind = NoScriptError if text.startswith("NOSCRIPT") else ResponseError
+    return kind(text)
+
+
+def _told(failure: OSError) -> RedisConnectionError | RedisTimeoutError:
+    """The failure, as redis-py would tell it."""
+    if isinstance(failure, TimeoutError):
+        return RedisTimeoutError("Timeout at the socket")
+    return RedisConnectionError(f"Error at the socket ({type(failure).__name__})")
