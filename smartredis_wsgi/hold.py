@@ -45,15 +45,14 @@ class Hold:
         Raises:
             LockTimeout: Others hold it for too long.
         """
-        events, begun = self._engine.events, time.monotonic()
+        begun = time.monotonic()
         try:
             self._take(address, known, load)
         except LockTimeout:
-            if events:
-                events.tell("lock_timeout", address.handle, begun)
+            self._tell("lock_timeout", address.handle, begun)
             raise
-        if events and self._lease:
-            events.tell("locked", address.handle, begun)
+        if self._lease:
+            self._tell("locked", address.handle, begun)
         self._exclusive = bool(load and self._lease)
         if self._lease and self._engine.config.lock_renew:
             self._renewal = Renewal(self._lease)
@@ -78,7 +77,12 @@ class Hold:
         return load.result.kind is Kind.ALIVE
 
     def _take_far(self, address: Address, loads: list[Call[Loaded]]) -> None:
-        self._lease = self._engine.lock.acquire(self._engine.lock_name(address))
+        begun = time.monotonic()
+        try:
+            self._lease = self._engine.lock.acquire(self._engine.lock_name(address))
+        except StoreUnavailable:
+            self._tell("unavailable", since=begun)
+            raise
         try:
             for load in loads:
                 self.run(load)
@@ -115,8 +119,6 @@ class Hold:
             lock, token = self._near.lock_key, self._near.token
             return Basis(loaded.incarnation, version, lock, token)
         if self._lease and self._lease.deadline < time.monotonic():
-            if self._engine.events:
-                self._engine.events.tell("lock_lost")
             raise LockLost("the lock expired before the commit; nothing was written")
         return Basis(loaded.incarnation, version)
 
@@ -135,3 +137,7 @@ class Hold:
             self._renewal.stop()
         self._lease = self._near = self._renewal = None
         self._exclusive = False
+
+    def _tell(self, name: str, handle: str = "", since: float | None = None) -> None:
+        if self._engine.events:
+            self._engine.events.tell(name, handle, since)

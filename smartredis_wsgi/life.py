@@ -224,7 +224,11 @@ class Life(Reading):
         self._send(sent, last=False)
 
     def _update(self, changes: Changes, last: bool) -> None:
-        basis = self._hold.basis(self._loaded)
+        try:
+            basis = self._hold.basis(self._loaded)
+        except LockLost:
+            self._tell("lock_lost")
+            raise
         call = self._engine.records.update(
             self._address.record,
             changes,

@@ -9,7 +9,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from enum import Enum
-from typing import Any, NoReturn
+from typing import Any, ClassVar, NoReturn
 
 import redis
 from redis.backoff import NoBackoff
@@ -138,6 +138,23 @@ class CustomRedis(redis.Redis):
 
     def execute_command(self, *words: Any, **options: Any) -> Any:
         return super().execute_command(*words, **options)
+
+
+class Stuffed(redis.Connection):
+    """A connection that asks something else first, once it is stuffed with that."""
+
+    stuffing: ClassVar[list[Any]] = []
+    made = 0
+
+    def connect(self) -> None:
+        super().connect()
+        Stuffed.made += 1
+
+    def send_packed_command(self, command: Any, check_health: bool = True) -> None:
+        while self.stuffing:
+            first = self.pack_command(*self.stuffing.pop())
+            super().send_packed_command(first, check_health)
+        super().send_packed_command(command, check_health)
 
 
 def _close(connection: socket.socket | None) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import json
 import os
 import re
 import signal
@@ -12,7 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
 from http.cookies import SimpleCookie
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from urllib.parse import urlencode, urlsplit
 
 import pytest
@@ -21,6 +22,7 @@ from servers import HOST, Monitor, Server, free_port, wait_until
 EXAMPLES = Path(__file__).parents[1] / "examples"
 FRAMEWORKS = ["beaker", "bottle", "django", "flask", "paste", "pyramid"]
 COUNTERS = ["plain.py", "from_ini.py", *(f"{name}_app.py" for name in FRAMEWORKS)]
+LISTENERS = ["prometheus_events.py", "opentelemetry_events.py"]
 START_SECONDS = 20.0
 ANSWER_SECONDS = 10.0
 STOP_SECONDS = 10.0
@@ -168,7 +170,7 @@ def test_an_example_is_at_most_50_lines(path: Path) -> None:
 
 def test_every_example_is_run_here() -> None:
     names = {path.name for path in EXAMPLES.glob("*.py")}
-    assert names == {*COUNTERS, "redlock.py"}
+    assert names == {*COUNTERS, *LISTENERS, "redlock.py"}
 
 
 def test_it_counts_logs_in_and_logs_out(browser: Browser) -> None:
@@ -215,6 +217,64 @@ def test_the_ini_signs_its_cookies(server: Server, run: Run) -> None:
         browser.port, {name: value[:-1] + ("A" if value[-1] != "A" else "B")}
     )
     assert visits(forged.get()) == 1
+
+
+def samples(answer: Answer) -> dict[str, float]:
+    lines = [ln for ln in answer.text.splitlines() if ln.startswith("session_")]
+    return {name: float(value) for name, value in (ln.rsplit(" ", 1) for ln in lines)}
+
+
+def test_prometheus_is_told_what_happened(server: Server, run: Run) -> None:
+    browser = run("prometheus_events.py", REDIS_URL=server.url)
+    before = samples(browser.get("/metrics"))
+    assert [visits(browser.get()) for _ in range(3)] == [1, 2, 3]
+    after = samples(browser.get("/metrics"))
+    risen = {
+        name: after[name] - before.get(name, 0)
+        for name in after
+        if name.startswith(("session_events_total", "session_seconds_count"))
+    }
+    assert {name: by for name, by in risen.items() if by} == {
+        'session_events_total{event="created"}': 1,
+        'session_events_total{event="loaded"}': 2,
+        'session_events_total{event="committed"}': 2,
+        'session_seconds_count{event="created"}': 1,
+        'session_seconds_count{event="loaded"}': 2,
+        'session_seconds_count{event="committed"}': 2,
+    }
+    assert risen['session_events_total{event="lock_lost"}'] == 0
+
+
+def spans_in(log: str) -> list[dict[str, Any]]:
+    """What is in braces that stand alone; the server writes lines between them."""
+    return [json.loads(text) for text in re.findall(r"^{$.*?^}$", log, re.M | re.S)]
+
+
+def test_opentelemetry_finds_spans_of_the_session_below_those_of_requests(
+    server: Server, run: Run, tmp_path: Path
+) -> None:
+    browser = run("opentelemetry_events.py", REDIS_URL=server.url)
+    assert [visits(browser.get()) for _ in range(2)] == [1, 2]
+    server.fresh()
+    assert visits(browser.get()) == 1
+    (log,) = tmp_path.glob("opentelemetry*.log")
+    spans = spans_in(log.read_text())
+    requests = {s["context"]["span_id"]: s for s in spans if s["name"] == "GET /"}
+    below: dict[str, list[str]] = {span_id: [] for span_id in requests}
+    for span in spans:
+        if span["parent_id"] in requests:
+            asked = requests[span["parent_id"]]
+            below[span["parent_id"]].append(span["name"])
+            assert re.fullmatch("[0-9a-f]{8}", span["attributes"]["session.handle"])
+            assert asked["start_time"] <= span["start_time"] <= span["end_time"]
+            assert span["end_time"] <= asked["end_time"]
+    assert list(below.values()) == [
+        ["session created"],
+        ["session loaded", "session committed"],
+        ["session created"],
+    ]
+    told = [[event["name"] for event in asked["events"]] for asked in requests.values()]
+    assert told == [[], [], ["session missing"]]
 
 
 def test_the_shop_sells_what_there_is_credit_for(shop: Browser) -> None:

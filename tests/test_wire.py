@@ -7,12 +7,12 @@ import os
 import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import pytest
 import redis as redis_py
 from conftest import Backend
-from doubles import CustomRedis, DeadRedis, FlakyProxy, counting_client
+from doubles import CustomRedis, DeadRedis, FlakyProxy, Stuffed, counting_client
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 from servers import Cluster, Server, wait_until
@@ -149,23 +149,6 @@ def test_a_new_session_takes_no_answer_to_another_question(
     with pytest.raises(StoreUnavailable), store.open() as session:
         session["user"] = "mine"
     assert new_session(store, user="mine") != theirs
-
-
-class Stuffed(redis_py.Connection):
-    """A connection that asks something else first, once it is stuffed with that."""
-
-    stuffing: ClassVar[list[Any]] = []
-    made = 0
-
-    def connect(self) -> None:
-        super().connect()
-        Stuffed.made += 1
-
-    def send_packed_command(self, command: Any, check_health: bool = True) -> None:
-        while self.stuffing:
-            first = self.pack_command(*self.stuffing.pop())
-            super().send_packed_command(first, check_health)
-        super().send_packed_command(command, check_health)
 
 
 @pytest.mark.parametrize("lock", LOCKS)
