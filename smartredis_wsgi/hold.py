@@ -32,7 +32,7 @@ class Hold:
         return self._lease is not None
 
     def take(
-        self, address: Address, known: bool, load: Call[Loaded] | None = None
+        self, address: Address, known: bool, load: Call[Any] | None = None
     ) -> None:
         """Take the session's lock, and run the load under it.
 
@@ -57,26 +57,27 @@ class Hold:
         if self._lease and self._engine.config.lock_renew:
             self._renewal = Renewal(self._lease)
 
-    def _take(self, address: Address, known: bool, load: Call[Loaded] | None) -> None:
+    def _take(self, address: Address, known: bool, load: Call[Any] | None) -> None:
         loads = [load] if load else []
         if self._engine.near_lock:
             self._take_near(self._engine.near_lock, address, loads)
-        elif known or self._finds(load or self._engine.records.load(address.record)):
+        elif known or self._finds(address):
             self._take_far(address, loads)
 
     def _take_near(
-        self, lock: SingleNodeLock, address: Address, loads: list[Call[Loaded]]
+        self, lock: SingleNodeLock, address: Address, loads: list[Call[Any]]
     ) -> None:
         name, record = self._engine.lock_name(address), self._engine.record_key(address)
         self._lease = self._near = lock.acquire_with(
             name, *loads, record=record, patience=self._patience
         )
 
-    def _finds(self, load: Call[Loaded]) -> bool:
+    def _finds(self, address: Address) -> bool:
+        load = self._engine.records.load(address.record)
         self.run(load)
         return load.result.kind is Kind.ALIVE
 
-    def _take_far(self, address: Address, loads: list[Call[Loaded]]) -> None:
+    def _take_far(self, address: Address, loads: list[Call[Any]]) -> None:
         begun = time.monotonic()
         try:
             self._lease = self._engine.lock.acquire(self._engine.lock_name(address))

@@ -148,18 +148,26 @@ class Reading:
     def _load(self, locked: bool) -> None:
         """Load the record; under the lock, if it is to be taken."""
         begun = time.monotonic()
-        call = self._engine.records.load(self._address.record, self._fields.asked)
-        if locked:
-            self._hold.take(self._address, self._is_known, call)
-        else:
-            self._hold.run(call)
-        loaded = call.result
+        loaded = self._load_once(locked)
         if self._is_there(loaded):
             self._loaded, self._status = loaded, _ALIVE
             self._fields.rebase(loaded.fields, loaded.left)
             self._tell("loaded", begun, len(loaded.fields) + len(loaded.left))
         elif self._status in (_UNREAD, _ALIVE):
             self._load(locked and not self._hold)
+
+    def _load_once(self, locked: bool) -> Loaded:
+        records, name = self._engine.records, self._address.record
+        look, load = records.look(name), records.load(name, self._fields.asked)
+        if locked:
+            self._hold.take(self._address, self._is_known, look or load)
+        else:
+            self._hold.run(look or load)
+        if look and look.result:
+            return look.result
+        if look:
+            self._hold.run(load)
+        return load.result
 
     def _fetch(self, names: list[str]) -> None:
         call = self._engine.records.fetch(self._address.record, names)

@@ -23,9 +23,10 @@ from enum import Enum
 from typing import Any, NamedTuple
 
 from .config import Config
+from .familiar import Familiar, Familiars
 from .fields import Changes
 from .transport import Word
-from .wire import Call, Script
+from .wire import Call, Query, Script
 
 _LOAD = Script.named("record", "load")
 _CREATE = Script.named("record", "create")
@@ -119,11 +120,14 @@ class Basis(NamedTuple):
 class Records:
     """The records of one prefix."""
 
-    def __init__(self, config: Config, digests: bool = True) -> None:
+    def __init__(
+        self, config: Config, digests: bool = True, queries: bool = False
+    ) -> None:
         """The records as configured.
 
         Args:
             digests: The server's scripts have redis.sha1hex.
+            queries: A plain command may take a script's place.
         """
         self._config = config
         self._digests = digests
@@ -134,9 +138,38 @@ class Records:
         touch_ms = round(config.touch_every * 1000)
         self._load_limits = self._ttl_ms, touch_ms, self._max_lifetime_ms
         self._sizes = _WHOLE, _LARGE
+        self._familiars, self._queries = Familiars(), queries
 
     def key(self, name: str) -> str:
         return f"{self._config.prefix}{name}"
+
+    def look(self, name: str) -> Call[Loaded | None] | None:
+        """Read a record as `load` does, with less work for the server, where it will do.
+
+        That is a record of which this process knows that it is small, and not yet to be
+        prolonged. The result is None where it is not as it was: `load` tells then.
+        """
+        known = self._familiars.find(name) if self._queries else None
+        if not known:
+            return None
+        key = f"{self._config.prefix}{name}"
+        return Query(
+            [("HGETALL", key), ("PTTL", key)],
+            lambda answers: self._looked(name, known, *answers),
+        )
+
+    def _looked(
+        self, name: str, known: Familiar, flat: Any, left_ms: int
+    ) -> Loaded | None:
+        if not flat:
+            return Loaded(Kind.ABSENT)
+        try:
+            loaded, ttl, size = _alive(flat)
+        except (TypeError, ValueError, KeyError):  # a tombstone, say
+            return None
+        if size > _WHOLE:
+            self._familiars.forget(name)
+        return loaded if ttl == known.ttl and left_ms >= known.least_ms else None
 
     def load(self, name: str, asked: Collection[str] = ()) -> Call[Loaded]:
         """Read a record and prolong it, at most every `touch_every`.
@@ -153,13 +186,11 @@ class Records:
 
         def read(answer: list[Any]) -> Loaded:  # once for each turn of a waiter
             nonlocal prolonged
-            loaded = self._loaded(answer)
-            if loaded.prolonged or prolonged:
-                prolonged = True
-                return loaded._replace(prolonged=True)
-            return loaded
+            loaded = self._loaded(answer, name)
+            prolonged = prolonged or loaded.prolonged
+            return loaded._replace(prolonged=True) if prolonged else loaded
 
-        return Call(_LOAD, [f"{self._config.prefix}{name}"], arguments, read)
+        return Call(_LOAD, [self.key(name)], arguments, read)
 
     def fetch(self, name: str, fields: Collection[str]) -> Call[Loaded]:
         """Read some fields of a record, in the same way."""
@@ -251,10 +282,14 @@ class Records:
     def _name(self, key: bytes) -> str:
         return key.decode(errors="replace").removeprefix(self._config.prefix)
 
-    def _loaded(self, answer: list[Any]) -> Loaded:
+    def _loaded(self, answer: list[Any], name: str = "") -> Loaded:
         kind, flag, *rest = answer
         if kind == b"alive":
-            return _alive(flag == 1, *rest)
+            flat, staying, left_ms, least_ms = rest
+            loaded, ttl, _ = _alive(flat, staying, flag == 1)
+            if name and left_ms > least_ms:
+                self._familiars.note(name, ttl, left_ms, least_ms)
+            return loaded
         to = self._name(rest[0]) if rest else ""
         return Loaded(_KINDS[kind], moved_to=to, in_grace=bool(flag))
 
@@ -285,16 +320,24 @@ def _pairs(fields: Mapping[str, bytes]) -> list[bytes]:
     return [part for name, raw in fields.items() for part in (name.encode(), raw)]
 
 
-def _alive(prolonged: bool, flat: list[bytes], left: list[bytes]) -> Loaded:
+def _alive(
+    flat: list[bytes], left: Collection[bytes] = (), prolonged: bool = False
+) -> tuple[Loaded, bytes, int]:
+    """A record, its own ttl as META has it, and its size.
+
+    Raises:
+        ValueError, KeyError, TypeError: It is none of ours.
+    """
     values = iter(flat)
     record = dict(zip(values, values, strict=True))
-    incarnation, version, created, _ = record.pop(META).split(b" ", 3)
+    incarnation, version, created, size, ttl, _ = record.pop(META).split(b" ", 5)
     try:
         fields = {name.decode(): raw for name, raw in record.items()}
         names = [name.decode() for name in left] if left else ()
     except UnicodeDecodeError:
-        return Loaded(Kind.FOREIGN)
+        return Loaded(Kind.FOREIGN), ttl, 0
     since = int(created) / 1000
-    return Loaded(
+    loaded = Loaded(
         Kind.ALIVE, prolonged, incarnation, int(version), since, fields, names
     )
+    return loaded, ttl, int(size)

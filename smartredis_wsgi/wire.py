@@ -17,12 +17,21 @@ import re
 import time
 from collections.abc import Callable, Sequence
 from importlib import resources
+from itertools import zip_longest
 from typing import Any, Generic, NamedTuple, TypeVar
 
 from .connect import client_for
 from .errors import StoreUnavailable
 from .events import Events
-from .transport import Command, Unasked, Word, is_refusal, is_timeout, transport_for
+from .transport import (
+    Command,
+    HeldConnections,
+    Unasked,
+    Word,
+    is_refusal,
+    is_timeout,
+    transport_for,
+)
 
 T = TypeVar("T")
 
@@ -53,6 +62,13 @@ class Script(NamedTuple):
         return cls(source, hashlib.sha1(source, usedforsecurity=False).hexdigest())
 
 
+NO_SCRIPT = Script(b"", "")
+
+
+def new_nonce() -> bytes:
+    return binascii.b2a_base64(os.urandom(_NONCE_BYTES), newline=False)
+
+
 class Call(Generic[T]):
     """One run of a script: made by the store or a lock, sent by a wire, answered once.
 
@@ -62,6 +78,9 @@ class Call(Generic[T]):
             script that is not of this package does without.
         replicas: So many are to have what it writes, or it counts as not answered.
     """
+
+    size = 1
+    """How many replies it has."""
 
     def __init__(
         self,
@@ -73,28 +92,61 @@ class Call(Generic[T]):
         replicas: int = 0,
     ) -> None:
         self.script, self.replicas = script, replicas
-        self.nonce = binascii.b2a_base64(os.urandom(_NONCE_BYTES), newline=False)
+        self.nonce = new_nonce()
         self._operands = (len(keys), *keys, *arguments, self.nonce)
         self._read = read
         self._echoes = echoes
 
-    def by_digest(self) -> Command:
-        return "EVALSHA", self.script.digest, *self._operands
+    def commands(self, is_known: bool) -> list[Command]:
+        """What to send: the script's digest, or its source to a server that lacks it."""
+        if is_known:
+            return [("EVALSHA", self.script.digest, *self._operands)]
+        return [("EVAL", self.script.source, *self._operands)]
 
-    def by_source(self) -> Command:
-        return "EVAL", self.script.source, *self._operands
+    def takes(self, refusal: Exception) -> bool:  # noqa: ARG002
+        """Whether it is an answer, as others are."""
+        return False
 
-    def answered(self, answer: Any) -> None:
+    def answered(self, replies: Sequence[Any]) -> None:
         """Take the server's answer.
 
         Raises:
             ValueError: It is an answer to somebody else's question.
         """
+        answer = replies[0]
         if self._echoes:
             if answer[0] != self.nonce:
                 raise ValueError("not the answer to this call")
             answer = answer[1:]
         self.result: T = self._read(answer)
+
+
+class Query(Call[T]):
+    """Commands that read; ahead of them the server echoes the nonce.
+
+    Where a script would do more than is needed they take less of the server's time. That
+    the key is of another type is an answer, too.
+    """
+
+    def __init__(
+        self, commands: Sequence[Command], read: Callable[[list[Any]], T]
+    ) -> None:
+        self.script, self.replicas = NO_SCRIPT, 0
+        self.nonce, self.size = new_nonce(), len(commands) + 1
+        self._commands = commands
+        self._read = read
+
+    def commands(self, is_known: bool) -> list[Command]:  # noqa: ARG002
+        return [("ECHO", self.nonce), *self._commands]
+
+    def takes(self, refusal: Exception) -> bool:
+        return "WRONGTYPE" in str(refusal)
+
+    def answered(self, replies: Sequence[Any]) -> None:
+        echo, *answers = replies
+        if echo != self.nonce:
+            raise ValueError("not the answer to this call")
+        self.result = self._read(answers)
 
 
 class NotAsked(StoreUnavailable):
@@ -109,10 +161,11 @@ class Patience:
     there is new patience: a worker's session may be open for hours.
     """
 
+    _is_answered = True
+    _spent_at = 0.0
+
     def __init__(self, seconds: float) -> None:
         self._all = self._left = seconds
-        self._is_answered = True
-        self._spent_at = 0.0
 
     @property
     def seconds(self) -> float:
@@ -147,6 +200,8 @@ class Wire:
         self.digests = "fakeredis" not in type(client).__module__  # redis.sha1hex
         self._timeout = timeout
         self._transport = transport_for(client, timeout)
+        # Whether several commands go to one server, whatever their keys.
+        self.is_plain = isinstance(self._transport, HeldConnections)
         self._events = events
         self._known: set[str] = set()
 
@@ -162,9 +217,11 @@ class Wire:
             StoreUnavailable: No answer, an error, or an answer that is not ours. Or too
                 few replicas have it in time; the calls hold their results then, too.
         """
-        known, patience = self._known, patience or Patience(self._timeout)
+        patience, known = patience or Patience(self._timeout), self._known
         commands = [
-            c.by_digest() if c.script.digest in known else c.by_source() for c in calls
+            command
+            for call in calls
+            for command in call.commands(call.script.digest in known)
         ]
         replicas = max([call.replicas for call in calls])
         replies = self._exchange(commands, patience, replicas)
@@ -172,8 +229,6 @@ class Wire:
             if isinstance(reply, Exception):
                 replies = self._once_more(calls, replies, patience, replicas)
                 break
-        for call in calls:
-            known.add(call.script.digest)
         having = replies.pop() if replicas else 0
         self._deliver(calls, replies)
         if having < replicas:
@@ -202,7 +257,7 @@ class Wire:
             StoreUnavailable: It can't be reached.
         """
         try:
-            self._transport.tell(call.by_source())
+            self._transport.tell(call.commands(False)[0])
         except Exception as failure:
             raise _unavailable(failure) from None
 
@@ -219,10 +274,11 @@ class Wire:
     ) -> list[Any]:
         """Replies to the scripts' sources, where the server has forgotten a script."""
         if any(type(reply).__name__ == "NoScriptError" for reply in replies):
-            commands = [call.by_source() for call in calls]
+            commands = [command for call in calls for command in call.commands(False)]
             replies = self._exchange(commands, patience, replicas)
-        for reply in replies:
-            if isinstance(reply, Exception):
+        takers = [call for call in calls for _ in range(call.size)]
+        for call, reply in zip_longest(takers, replies):  # WAIT's reply is nobody's
+            if isinstance(reply, Exception) and not (call and call.takes(reply)):
                 if _ELSEWHERE.search(str(reply)):
                     self._transport.drop()  # others may lead to another master
                 raise self._told(_unavailable(reply))
@@ -247,9 +303,12 @@ class Wire:
             patience.spend(time.monotonic() - begun, is_answered)
 
     def _deliver(self, calls: Sequence[Call[Any]], replies: list[Any]) -> None:
+        at = 0
         try:
-            for call, reply in zip(calls, replies, strict=True):
-                call.answered(reply)
+            for call in calls:
+                call.answered(replies[at : at + call.size])
+                self._known.add(call.script.digest)
+                at += call.size
         except (ValueError, TypeError, LookupError):
             self._transport.drop()
             foreign = "Redis gave the answer to another question"

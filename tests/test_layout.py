@@ -18,7 +18,7 @@ SOURCES = {
 }
 # Whoever stands in a line may import from the lines above it, and from no other.
 ORDER = [
-    "errors events merge",
+    "errors events familiar merge",
     "transport.crew transport.protocol transport.silence",
     "transport.link",
     "transport.idle",

@@ -387,10 +387,8 @@ def test_a_reader_writes_nothing(client: CountedRedis, server: Server) -> None:
             site.visit(dict)
         site.visit(lambda session: session.get("nothing"))
     assert {name for name, _ in executed(monitor)} == READS
-    assert {name for name, _ in executed(monitor, by_script=False)} <= {
-        "EVAL",
-        "EVALSHA",
-    }
+    plain = {name for name, _ in executed(monitor, by_script=False)}
+    assert plain <= {"EVAL", "EVALSHA", "ECHO", "HGETALL", "PTTL"}
 
 
 def test_a_reader_prolongs_at_most_every_touch_every(
@@ -406,7 +404,7 @@ def test_a_reader_prolongs_at_most_every_touch_every(
                 site.visit(read)
         commands = [name for name, _ in executed(monitor)]
         assert commands.count("PEXPIRE") == prolonged
-        assert set(commands) - {"PEXPIRE"} == READS
+        assert set(commands) - {"PEXPIRE"} <= READS
 
 
 def test_a_locked_reader_writes_nothing_but_its_lock(

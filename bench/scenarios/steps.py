@@ -60,7 +60,7 @@ def held_load(world: World) -> Run:
     """The same on a connection that is held, by way of redis-py's `Connection`."""
     transport = transport_for(Redis.from_url(world.url), 1.0)
     command = _load_command(world)
-    return lambda: transport.exchange([command])
+    return lambda: transport.exchange([tuple(command)])
 
 
 def opened(world: World) -> Run:

@@ -5,9 +5,10 @@
 --       '' for only the fields asked for
 --       5 the size in bytes up to which the fields of a larger one come;
 --       6.. fields asked for; last nonce
--- Returns {nonce, kind, prolonged, {field, value, ...}, {field, ...}}: the kind as in
---   record.lua; prolonged is 1 if the expiry was set anew; then what comes, META too, and
---   the names of what is left here. Of what was moved: {nonce, moved, grace, key}, where
+-- Returns {nonce, kind, prolonged, {field, value, ...}, {field, ...}, left, least}: the
+--   kind as in record.lua; prolonged is 1 if the expiry was set anew; then what comes, META
+--   too, and the names of what is left here. If all came also for how many ms the record
+--   still lies, and from how few on a read is to prolong it; else 0, 0. Of what was moved: {nonce, moved, grace, key}, where
 --   grace is 1 if everybody may still read it by its old id.
 local record, nonce, ttl = KEYS[1], ARGV[#ARGV], tonumber(ARGV[1])
 local kind, meta = look_at(record)
@@ -23,14 +24,14 @@ if left <= 0 then
 end
 
 -- A shorter life is prolonged in proportion; not by a server that only reads just now.
-local prolonged, now = 0, redis.call('PTTL', record)
-if now > left or now < left - ARGV[2] * left / ttl then
-  if redis.pcall('PEXPIRE', record, left) == 1 then prolonged = 1 end
+local prolonged, now, touch = 0, redis.call('PTTL', record), ARGV[2] * left / ttl
+if now > left or now < left - touch then
+  if redis.pcall('PEXPIRE', record, left) == 1 then prolonged, now = 1, left end
 end
 
 local whole, large = tonumber(ARGV[4]), tonumber(ARGV[5])
 if whole and (meta.size <= whole or redis.call('HLEN', record) > 1000) then
-  return {nonce, kind, prolonged, redis.call('HGETALL', record), {}}
+  return {nonce, kind, prolonged, redis.call('HGETALL', record), {}, now, left - touch}
 end
 
 local names, staying, flat = {META}, {}, {}
@@ -54,4 +55,4 @@ in_parts(names, 1, #names, function(...)
     end
   end
 end)
-return {nonce, kind, prolonged, flat, staying}
+return {nonce, kind, prolonged, flat, staying, 0, 0}

@@ -20,6 +20,7 @@ from .silence import Unasked
 
 __all__ = [
     "Command",
+    "HeldConnections",
     "Transport",
     "Unasked",
     "Word",

@@ -22,6 +22,7 @@ try:
 except ImportError:  # an extra of redis-py's
     hiredis = None  # type: ignore[assignment]
 
+_packed: Any = hiredis and hiredis.pack_command
 _PIECE = 65536
 _MORE = object()  # than what was read is needed for a reply
 
@@ -78,9 +79,7 @@ class SocketLink(Link):
         )
 
     def pack(self, commands: Sequence[Command]) -> bytes:
-        if len(commands) == 1:
-            return hiredis.pack_command(commands[0])
-        return b"".join(map(hiredis.pack_command, commands))
+        return b"".join(map(_packed, commands))
 
     def send(self, packed: bytes) -> None:
         try:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import Any, Protocol
 
 Word = bytes | str | int | float
-Command = Sequence[Word]
+Command = tuple[Word, ...]
 NEARLY = 0.9  # of the timeout
 _PATIENT = 0.7  # of what is left, for replicas; so the server's answer is in time
 
