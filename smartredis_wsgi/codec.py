@@ -54,8 +54,13 @@ def _guarded(decode: Callable[[bytes], Any], raw: bytes) -> Any:
     try:
         return decode(raw)
     except Exception as failure:  # its message may hold the value
-        reason = type(failure).__name__
-    raise ValueError(f"these bytes were not written by this codec ({reason})")
+        reason = failure
+    raise _foreign(reason)
+
+
+def _foreign(reason: Exception) -> ValueError:
+    kind = type(reason).__name__
+    return ValueError(f"these bytes were not written by this codec ({kind})")
 
 
 def _is_plain_number(value: Any, ints: range = _INT64) -> bool:
@@ -158,9 +163,11 @@ class _Tagging:
             raise _refusal(f"{type(value).__qualname__} so deeply nested") from None
 
     def decode(self, raw: bytes) -> Any:
-        if b"$" in raw:
-            return _guarded(self._read, raw)
-        return _guarded(self._loads, raw)
+        try:
+            return self._read(raw) if b"$" in raw else self._loads(raw)
+        except Exception as failure:  # its message may hold the value
+            reason = failure
+        raise _foreign(reason)
 
     def _read(self, raw: bytes) -> Any:
         return _untag(self._loads(raw))

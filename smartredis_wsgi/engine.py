@@ -39,7 +39,10 @@ class Engine:
         lock = _lock_for(config, wire)
         single = isinstance(lock, SingleNodeLock) and lock.wire.address == wire.address
         near = lock if isinstance(lock, SingleNodeLock) and single else None
-        records, codec = Records(config, wire.digests, wire.is_plain), codec_for(config.codec)
+        records, codec = (
+            Records(config, wire.digests, wire.is_plain),
+            codec_for(config.codec),
+        )
         scope = "" if isinstance(lock, NoLock) else config.lock_scope
         return cls(config, wire, records, codec, lock, scope, near, events)
 

@@ -1,10 +1,10 @@
 """Which records plain commands read as well as the script that loads.
 
-The script prolongs a record where that is due, and leaves large fields where they are.
-Of a record that was lately read here, is small, and is not due before some time, HGETALL
-and PTTL say the same, for half of the server's work. Whether it still is such a one is
-told by what they bring: so nothing that another process did is missed, but it may be
-read once more, by the script.
+The script prolongs a record where that is due, and leaves large fields where they lie.
+Of a record that was lately read here, is small, and is not due before some time,
+HGETALL and PTTL say the same, for half of the server's work. Whether it still is such a
+one is told by what they bring: so nothing that another process did is missed, but it
+may be read once more, by the script.
 """
 
 import time

@@ -53,7 +53,7 @@ class Changes:
         return len(self.sets) + len(self.deletions) + len(self.additions)
 
 
-_NO_CHANGES = Changes({}, frozenset(), {})
+NO_CHANGES = Changes({}, frozenset(), {})
 
 
 class Fields(MutableMapping[str, Any]):
@@ -90,15 +90,18 @@ class Fields(MutableMapping[str, Any]):
             KeyError: There is no such field.
             ValueError: Its bytes are not of this codec.
         """
-        if name in self._read and name not in self._added:
-            return self._read[name]
-        if name in self._assigned:
-            return self._assigned[name]
-        self._seen.add(name)
-        if not self._has(name):
-            raise KeyError(name)
+        read = self._read
         if name not in self._added:
-            return self._decoded(name)
+            if name in read:
+                return read[name]
+            if name in self._assigned:
+                return self._assigned[name]
+            self._seen.add(name)
+            if name in self._stored and name not in self._deleted:
+                value = read[name] = self._codec.decode(self._stored[name])
+                return value
+            raise KeyError(name)
+        self._seen.add(name)
         return _sum(name, self._countable(name), self._added[name])
 
     def __setitem__(self, name: str, value: Any) -> None:
@@ -163,7 +166,7 @@ class Fields(MutableMapping[str, Any]):
         for name, value in self._assigned.items():
             self._add_if_changed(sets, name, value)
         if not (sets or self._deleted or self._added or self._assigned):
-            return _NO_CHANGES
+            return NO_CHANGES
         seen = (self._seen & (sets.keys() | self._deleted)) - self.left
         read_as = {name: self._stored.get(name) for name in seen}
         deleted, added = frozenset(self._deleted), dict(self._added)

@@ -61,7 +61,7 @@ class Hold:
         loads = [load] if load else []
         if self._engine.near_lock:
             self._take_near(self._engine.near_lock, address, loads)
-        elif known or self._finds(address):
+        elif known or self._finds(load or self._engine.records.load(address.record)):
             self._take_far(address, loads)
 
     def _take_near(
@@ -72,8 +72,7 @@ class Hold:
             name, *loads, record=record, patience=self._patience
         )
 
-    def _finds(self, address: Address) -> bool:
-        load = self._engine.records.load(address.record)
+    def _finds(self, load: Call[Loaded]) -> bool:
         self.run(load)
         return load.result.kind is Kind.ALIVE
 

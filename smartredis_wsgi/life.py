@@ -41,7 +41,7 @@ from .errors import (
     SmartRedisError,
     StoreUnavailable,
 )
-from .fields import Changes, Fields
+from .fields import NO_CHANGES, Changes, Fields
 from .ids import Address
 from .reading import Reading, Status
 from .store import Committed, Destroyed, Kind, Loaded, Outcome, size_of
@@ -87,7 +87,7 @@ class Life(Reading):
             SessionFrozen: Nothing may be written any more.
         """
         self.check_writable()
-        if self._status is Status.UNREAD and self._locks_requests():
+        if self._status is Status.UNREAD and self._locks_requests:
             self._load(locked=True)
         return self._fields
 
@@ -149,7 +149,7 @@ class Life(Reading):
         self.revert()
         self._moves = 0
         if self._status in (Status.UNREAD, Status.ALIVE):
-            self._load(locked=self._locks_requests() and not self._hold)
+            self._load(locked=self._locks_requests and not self._hold)
 
     def _load(self, locked: bool) -> None:
         if self._sent:
@@ -208,7 +208,8 @@ class Life(Reading):
         changes = self._fields.changes()
         is_new = self._status is Status.NEW
         is_due = self._forced or (not is_new and (self._ttl or self._next_id))
-        return changes if changes or is_due else None
+        is_none = changes is NO_CHANGES or not changes
+        return None if is_none and not is_due else changes
 
     def _create(self, changes: Changes) -> None:
         codec, limit = self._engine.codec, self._engine.config.max_size
@@ -426,7 +427,8 @@ class Life(Reading):
             return
         self.over = True
         frozen, self._frozen = self._frozen, self._frozen or _TOO_LATE
-        if not self.touched:
+        self._locks_requests = False
+        if self._status is Status.UNTOUCHED:
             return
         try:
             if not keep:
@@ -465,7 +467,7 @@ class Life(Reading):
         if self._hold or self._status in (Status.NEW, Status.GONE):
             return False
         self._load(locked=True)
-        return not self._locks_requests()
+        return not self._locks_requests
 
     def leave_lock(self, taken: bool, keep: bool) -> None:
         """Commit the block's changes or drop them, and give back what was taken."""

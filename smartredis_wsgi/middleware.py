@@ -22,6 +22,7 @@ that arrives here before the headers becomes a 503 with Retry-After; the applica
 not run again. Any other exception is the server's.
 """
 
+import functools
 import logging
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -61,6 +62,7 @@ class SessionMiddleware:
         self.config = Config.build(config, **options)
         self.store = SessionStore(self.config)
         self.cookie = Cookie(self.config)
+        self.may_freeze = self.config.lock_methods is not None
         # Where an inner middleware of the same cookie finds this one's session.
         self._place = f"smartredis_wsgi.{self.config.cookie_name}"
 
@@ -92,7 +94,7 @@ class SessionMiddleware:
             return ""
         return f"{method} may only read the session; lock_methods has others"
 
-    def session_headers(self, life: Life, client_id: str | None) -> Headers:
+    def session_headers(self, life: Life) -> Headers:
         """What the response says about a session that was touched.
 
         The cookie is set if the client should have another id, or should keep its own
@@ -100,9 +102,9 @@ class SessionMiddleware:
         """
         headers, stored_id = [("Vary", "Cookie")], life.stored_id
         rolling = life.refreshed and self.config.cookie_max_age is not None
-        if stored_id and (stored_id != client_id or rolling):
+        if stored_id and (stored_id != life.client_id or rolling):
             headers.append(self.cookie.header(stored_id))
-        elif life.destroyed and client_id:
+        elif life.destroyed and life.client_id:
             headers.append(self.cookie.expiring_header())
         return headers
 
@@ -115,7 +117,6 @@ class _Exchange:
     _server_write: Callable[[bytes], object] | None = None
     _failure: BaseException | None = None
     _file: Iterable[bytes] | None = None  # what wsgi.file_wrapper made
-    _client_id: str | None = None
     _is_over = False
 
     def __init__(
@@ -133,8 +134,12 @@ class _Exchange:
     def life(self) -> Life:
         """The session's, which begins when this is asked for."""
         if self._life is None:
-            frozen = self._middleware.why_frozen(self._method)
-            self._life = self._middleware.store.begin(self._find_id, frozen)
+            middleware = self._middleware
+            frozen = (
+                middleware.why_frozen(self._method) if middleware.may_freeze else ""
+            )
+            find = functools.partial(middleware.cookie.find, self._cookies)
+            self._life = middleware.store.begin(find, frozen)
             if self._is_over:
                 self._life.end(keep=False)
         return self._life
@@ -168,10 +173,6 @@ class _Exchange:
             _close(body)
             return [self.fail(error)]
         return body
-
-    def _find_id(self) -> str | None:
-        self._client_id = self._middleware.cookie.find(self._cookies)
-        return self._client_id
 
     def begin(self) -> None:
         """Commit, then start the server's response. A second time: nothing."""
@@ -246,7 +247,7 @@ class _Exchange:
     def _start_server(self, status: str, headers: Headers) -> None:
         life = self._life
         if life is not None and life.touched:
-            ours = self._middleware.session_headers(life, self._client_id)
+            ours = self._middleware.session_headers(life)
             if len(ours) > 1 and not _has(headers, "cache-control"):
                 ours.append(("Cache-Control", "no-store"))
             headers = [*headers, *ours]

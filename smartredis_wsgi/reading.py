@@ -19,6 +19,7 @@ from .fields import Fields
 from .hold import Hold
 from .ids import Address
 from .store import Kind, Loaded
+from .wire import Call
 
 T = TypeVar("T")
 _log = logging.getLogger("smartredis_wsgi")
@@ -54,7 +55,10 @@ class Reading:
     _moved = False  # by another: it has an id that only that one knows
     _moves = 0
     _loaded = NOTHING
+    _locks_requests = False  # the first touch takes the lock
     is_new = refreshed = False
+    client_id: str | None = None
+    """What the client sent, if that is an id."""
 
     def __init__(
         self, engine: Engine, find: Callable[[], str | None], frozen: str = ""
@@ -68,18 +72,20 @@ class Reading:
         return self._status is not _UNTOUCHED
 
     def _touch(self) -> None:
-        client_id = self._find()
+        self.client_id = client_id = self._find()
         self._id, self.is_new = client_id or "", client_id is None
         self._status = _UNREAD if client_id else Status.NEW
-        self._fields = Fields(self._engine.codec)
-        self._hold = Hold(self._engine)
+        engine = self._engine
+        self._locks_requests = engine.lock_scope == "request" and not self._frozen
+        self._fields = Fields(engine.codec)
+        self._hold = Hold(engine)
 
     def fields_to_read(self) -> Fields:
         """The fields, loaded at the first time: one round trip."""
         if self._status is _UNTOUCHED:
             self._touch()
         if self._status is _UNREAD:
-            self._load(self._locks_requests())
+            self._load(self._locks_requests)
         return self._fields
 
     def value_of(self, name: str) -> Any:
@@ -152,21 +158,23 @@ class Reading:
         if self._is_there(loaded):
             self._loaded, self._status = loaded, _ALIVE
             self._fields.rebase(loaded.fields, loaded.left)
-            self._tell("loaded", begun, len(loaded.fields) + len(loaded.left))
+            if self._engine.events:
+                self._tell("loaded", begun, len(loaded.fields) + len(loaded.left))
         elif self._status in (_UNREAD, _ALIVE):
             self._load(locked and not self._hold)
 
     def _load_once(self, locked: bool) -> Loaded:
         records, name = self._engine.records, self._address.record
-        look, load = records.look(name), records.load(name, self._fields.asked)
+        look = records.look(name) if self._engine.near_lock or not locked else None
+        call = look or records.load(name, self._fields.asked)
         if locked:
-            self._hold.take(self._address, self._is_known, look or load)
+            self._hold.take(self._address, self._is_known, call)
         else:
-            self._hold.run(look or load)
-        if look and look.result:
-            return look.result
-        if look:
-            self._hold.run(load)
+            self._hold.run(call)
+        if call.result:
+            return call.result
+        load = records.load(name, self._fields.asked)
+        self._hold.run(load)
         return load.result
 
     def _fetch(self, names: list[str]) -> None:
@@ -248,6 +256,3 @@ class Reading:
     @property
     def _handle(self) -> str:
         return self._address.handle
-
-    def _locks_requests(self) -> bool:
-        return self._engine.lock_scope == "request" and not self._frozen

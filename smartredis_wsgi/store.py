@@ -17,6 +17,7 @@ The large fields of a large record stay where they are until they are asked for.
 The verbs here return a `Call`; a `Wire` runs it, alone or with a lock's.
 """
 
+import functools
 import hashlib
 from collections.abc import Collection, Mapping
 from enum import Enum
@@ -144,23 +145,20 @@ class Records:
         return f"{self._config.prefix}{name}"
 
     def look(self, name: str) -> Call[Loaded | None] | None:
-        """Read a record as `load` does, with less work for the server, where it will do.
+        """Read a record as `load` does, with less work for the server; None: use `load`.
 
-        That is a record of which this process knows that it is small, and not yet to be
-        prolonged. The result is None where it is not as it was: `load` tells then.
+        It will do for a record of which this process knows that it is small, and not
+        yet to be prolonged. The result is None where it is not as it was.
         """
         known = self._familiars.find(name) if self._queries else None
         if not known:
             return None
         key = f"{self._config.prefix}{name}"
-        return Query(
-            [("HGETALL", key), ("PTTL", key)],
-            lambda answers: self._looked(name, known, *answers),
-        )
+        read = functools.partial(self._looked, name, known)
+        return Query([("HGETALL", key), ("PTTL", key)], read)
 
-    def _looked(
-        self, name: str, known: Familiar, flat: Any, left_ms: int
-    ) -> Loaded | None:
+    def _looked(self, name: str, known: Familiar, answers: list[Any]) -> Loaded | None:
+        flat, left_ms = answers
         if not flat:
             return Loaded(Kind.ABSENT)
         try:

@@ -98,7 +98,7 @@ class Call(Generic[T]):
         self._echoes = echoes
 
     def commands(self, is_known: bool) -> list[Command]:
-        """What to send: the script's digest, or its source to a server that lacks it."""
+        """What to send: the script's digest, or its source to who does not know it."""
         if is_known:
             return [("EVALSHA", self.script.digest, *self._operands)]
         return [("EVAL", self.script.source, *self._operands)]
@@ -124,8 +124,8 @@ class Call(Generic[T]):
 class Query(Call[T]):
     """Commands that read; ahead of them the server echoes the nonce.
 
-    Where a script would do more than is needed they take less of the server's time. That
-    the key is of another type is an answer, too.
+    Where a script would do more than is needed they take less of the server's time.
+    That the key is of another type is an answer, too.
     """
 
     def __init__(
@@ -161,6 +161,8 @@ class Patience:
     there is new patience: a worker's session may be open for hours.
     """
 
+    is_whole = True
+    """Nothing is spent yet."""
     _is_answered = True
     _spent_at = 0.0
 
@@ -175,7 +177,7 @@ class Patience:
         return max(self._left, least)
 
     def spend(self, seconds: float, is_answered: bool) -> None:
-        self._is_answered = is_answered
+        self._is_answered, self.is_whole = is_answered, False
         if seconds > _AT_ONCE * self._all:
             self._left -= seconds
             self._spent_at = time.monotonic()
@@ -198,7 +200,7 @@ class Wire:
         self.address = address
         client = client_for(address, timeout)
         self.digests = "fakeredis" not in type(client).__module__  # redis.sha1hex
-        self._timeout = timeout
+        self._timeout, self._at_once = timeout, _AT_ONCE * timeout
         self._transport = transport_for(client, timeout)
         # Whether several commands go to one server, whatever their keys.
         self.is_plain = isinstance(self._transport, HeldConnections)
@@ -217,13 +219,11 @@ class Wire:
             StoreUnavailable: No answer, an error, or an answer that is not ours. Or too
                 few replicas have it in time; the calls hold their results then, too.
         """
-        patience, known = patience or Patience(self._timeout), self._known
-        commands = [
-            command
-            for call in calls
-            for command in call.commands(call.script.digest in known)
-        ]
-        replicas = max([call.replicas for call in calls])
+        patience = patience or Patience(self._timeout)
+        known, commands, replicas = self._known, [], 0
+        for call in calls:
+            commands += call.commands(call.script.digest in known)
+            replicas = call.replicas or replicas
         replies = self._exchange(commands, patience, replicas)
         for reply in replies:
             if isinstance(reply, Exception):
@@ -287,20 +287,26 @@ class Wire:
     def _exchange(
         self, commands: list[Command], patience: Patience, replicas: int
     ) -> list[Any]:
-        seconds, begun, is_answered = patience.seconds, time.monotonic(), False
+        begun = time.monotonic()
+        seconds = self._timeout if patience.is_whole else patience.seconds
         if seconds <= 0:
             late = NotAsked("Redis took too long for one request; timeout")
             raise self._told(late)
         try:
             replies = self._transport.exchange(commands, seconds, replicas)
-            is_answered = True
-            return replies
-        except Unasked:
-            raise self._told(NotAsked("Redis gave no answer a moment ago")) from None
-        except Exception as failure:  # each client's package has errors of its own
+        except BaseException as failure:
+            patience.spend(time.monotonic() - begun, is_answered=False)
+            if isinstance(failure, Unasked):
+                unasked = NotAsked("Redis gave no answer a moment ago")
+                raise self._told(unasked) from None
+            if not isinstance(failure, Exception):
+                raise
+            # Each client's package has errors of its own.
             raise self._told(_unavailable(failure), begun) from None
-        finally:
-            patience.spend(time.monotonic() - begun, is_answered)
+        waited = time.monotonic() - begun
+        if waited > self._at_once or not patience.is_whole:
+            patience.spend(waited, is_answered=True)
+        return replies
 
     def _deliver(self, calls: Sequence[Call[Any]], replies: list[Any]) -> None:
         at = 0

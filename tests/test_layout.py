@@ -19,7 +19,8 @@ SOURCES = {
 # Whoever stands in a line may import from the lines above it, and from no other.
 ORDER = [
     "errors events familiar merge",
-    "transport.crew transport.protocol transport.silence",
+    "transport.forks transport.protocol transport.silence",
+    "transport.crew",
     "transport.link",
     "transport.idle",
     "transport.any_client transport.held",

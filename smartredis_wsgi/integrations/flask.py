@@ -15,6 +15,7 @@ a streamed response may change the session until its first item.
 """
 
 import dataclasses
+import functools
 from typing import Any
 
 from flask import Flask, Request, Response
@@ -101,11 +102,11 @@ class _Middleware(SessionMiddleware):
         super().__init__(app, config)
         self._passing = Cookie(dataclasses.replace(self.config, cookie_max_age=None))
 
-    def session_headers(self, life: Life, client_id: str | None) -> Headers:
-        vary, *cookies = super().session_headers(life, client_id)
+    def session_headers(self, life: Life) -> Headers:
+        vary, *cookies = super().session_headers(life)
         if not (cookies and life.stored_id):
             return [vary, *cookies]
-        is_due = life.stored_id != client_id
+        is_due = life.stored_id != life.client_id
         if not FlaskSession(life, self.config).permanent:
             cookies = [self._passing.header(life.stored_id)]
         elif self.refreshes:
@@ -128,8 +129,9 @@ class _Interface(SessionInterface):
         session = request.environ.get(config.environ_key)
         if session is not None:
             return FlaskSession(session._life, config)
-        client_id = self._around.cookie.find(request.environ.get("HTTP_COOKIE", ""))
-        return _Lone(self._around.store.begin(lambda: client_id), config, client_id)
+        cookies = request.environ.get("HTTP_COOKIE", "")
+        find = functools.partial(self._around.cookie.find, cookies)
+        return _Lone(self._around.store.begin(find), config)
 
     def save_session(
         self,
@@ -145,13 +147,9 @@ class _Interface(SessionInterface):
 class _Lone(FlaskSession):
     """A session that no middleware looks after."""
 
-    def __init__(self, life: Life, config: Config, client_id: str | None) -> None:
-        super().__init__(life, config)
-        self._client_id = client_id
-
     def end(self, around: _Middleware, response: Response) -> None:
         self._life.end(keep=response.status_code < 500)
-        response.headers.extend(around.session_headers(self._life, self._client_id))
+        response.headers.extend(around.session_headers(self._life))
 
 
 def _options_in(app: Flask) -> dict[str, Any]:

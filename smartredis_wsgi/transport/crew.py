@@ -7,7 +7,6 @@ Where gevent has taken the place of threads they are greenlets.
 """
 
 import contextvars
-import os
 import queue
 import threading
 from collections import deque
@@ -15,6 +14,8 @@ from collections.abc import Callable
 from typing import Any
 
 from redis.exceptions import TimeoutError as RedisTimeoutError
+
+from .forks import begins_anew_in_forks
 
 _IDLE_SECONDS = 60.0
 _MOST_LEFT = 64  # calls that nobody waits for; each has a thread
@@ -58,12 +59,12 @@ class Crew:
     """Threads for calls. Other threads, and forks, may share it."""
 
     def __init__(self) -> None:
-        self._sign_on()
+        self.begin_anew()
+        begins_anew_in_forks(self)
 
-    def _sign_on(self) -> None:
+    def begin_anew(self) -> None:
         self._idle: deque[_Hand] = deque()
         self._left: list[Job] = []
-        self._pid = os.getpid()
 
     def run(self, call: Callable[[], Any], seconds: float) -> Any:
         """What the call returns, or raises.
@@ -93,8 +94,6 @@ class Crew:
         self._left.append(self._begin(call))
 
     def _begin(self, call: Callable[[], Any]) -> Job:
-        if self._pid != os.getpid():  # threads of before the fork are the parent's
-            self._sign_on()
         if self._left:
             self._left = [job for job in self._left if not job.is_over]
             if len(self._left) >= _MOST_LEFT:

@@ -1,7 +1,6 @@
 """Connections that are held here, each with a deadline of ours."""
 
 import math
-import os
 import threading
 import time
 from collections.abc import Sequence
@@ -13,6 +12,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 from redis.retry import Retry
 
+from .forks import begins_anew_in_forks
 from .idle import Idle
 from .link import Link, link_of
 from .protocol import NEARLY, Command, is_refusal, wait_for
@@ -33,11 +33,14 @@ class HeldConnections:
     def __init__(self, client: Redis, timeout: float) -> None:
         self._kind = client.connection_pool.connection_class
         self._options = connection_options(client, timeout)
-        self._timeout = timeout
+        self._timeout, self._nearly = timeout, NEARLY * timeout
         self._idle = Idle()
+        self.begin_anew()
+        begins_anew_in_forks(self)
+
+    def begin_anew(self) -> None:
         self._telling = threading.Lock()
-        self._silence = Silence(timeout)
-        self._pid = os.getpid()
+        self._silence = Silence(self._timeout)
 
     def exchange(
         self, commands: Sequence[Command], seconds: float = math.inf, replicas: int = 0
@@ -45,10 +48,8 @@ class HeldConnections:
         """As the interface; tries once more where a held connection turns out dead."""
         if replicas:
             commands = [*commands, wait_for(replicas, min(seconds, self._timeout))]
-        if self._pid != os.getpid():  # a fork has connections of its own
-            self._silence, self._telling = Silence(self._timeout), threading.Lock()
-            self._pid = os.getpid()
-        self._silence.check()
+        if self._silence.until:
+            self._silence.check()
         held = self._idle.take()
         if held is not None:
             try:
@@ -94,11 +95,14 @@ class HeldConnections:
     ) -> list[Any]:
         begun = time.monotonic()
         try:
-            link.send(link.pack(commands))
             # The socket's own deadline will do, unless there is much less time.
-            if seconds < NEARLY * self._timeout and not link.hears(seconds):
-                raise _Hurry
-            replies = link.receive(len(commands))
+            if seconds >= self._nearly:
+                replies = link.ask(commands)
+            else:
+                link.send(link.pack(commands))
+                if not link.hears(seconds):
+                    raise _Hurry
+                replies = link.receive(len(commands))
         except _Hurry:
             link.close()
             raise
@@ -149,4 +153,3 @@ def connection_options(client: Redis, timeout: float) -> dict[str, Any]:
     # Announced maintenance is for the pool: a connection that is cut is made anew here.
     kept = {k: v for k, v in given.items() if not k.startswith("maint_notifications")}
     return kept | ours
-

@@ -1,10 +1,10 @@
 """Connections that nobody uses now: the one that was used last is used next."""
 
-import os
 import time
 import weakref
 from collections import deque
 
+from .forks import begins_anew_in_forks
 from .link import Link
 
 _IDLE_SECONDS = 60.0  # a connection that nobody needed for so long is closed
@@ -15,14 +15,11 @@ class Idle:
 
     def __init__(self) -> None:
         self._stack: deque[tuple[float, Link]] = deque()
-        self._pid = os.getpid()
+        begins_anew_in_forks(self)
         weakref.finalize(self, _close_all, self._stack)
 
     def take(self) -> Link | None:
         """A connection for one exchange; None if there is none."""
-        if self._pid != os.getpid():  # those of before the fork are the parent's
-            self._stack.clear()
-            self._pid = os.getpid()
         try:
             since, link = self._stack.pop()
         except IndexError:
@@ -42,6 +39,9 @@ class Idle:
         except IndexError:  # another thread has taken it
             return
 
+    def begin_anew(self) -> None:
+        self._stack.clear()
+
     def close(self) -> None:
         _close_all(self._stack)
 
@@ -57,4 +57,3 @@ def _close_oldest(links: deque[tuple[float, Link]]) -> None:
     except IndexError:  # another thread was faster
         return
     link.close()
-

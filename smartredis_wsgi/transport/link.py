@@ -1,7 +1,7 @@
 """One connection: redis-py makes it, and it is asked by its methods or at its socket.
 
-redis-py opens it, with its TLS, its credentials and its database. After that it is bytes
-out and replies in, and most of what an exchange costs in process is what lies in
+redis-py opens it, with its TLS, its credentials and its database. After that it is
+bytes out and replies in, and most of what an exchange costs in process is what lies in
 between. So where the connection's class does nothing of its own with them, and hiredis
 is installed, they go straight between the socket and hiredis's parser. Any other
 connection is asked by its own methods.
@@ -36,6 +36,11 @@ class Link:
 
     def __init__(self, connection: Any) -> None:
         self._connection = connection
+
+    def ask(self, commands: Sequence[Command]) -> list[Any]:
+        """Replies in the commands' order, within the connection's timeout."""
+        self.send(self.pack(commands))
+        return self.receive(len(commands))
 
     def pack(self, commands: Sequence[Command]) -> bytes:
         packed = self._connection.pack_command
@@ -89,24 +94,19 @@ class SocketLink(Link):
             raise _told(failure) from None
 
     def receive(self, count: int = 1) -> list[Any]:
-        next_reply, replies = self._reader.gets, []
-        while count:
-            reply = next_reply()
-            if reply is _MORE:
-                self._read()
-            else:
-                replies.append(reply)
-                count -= 1
-        return replies
-
-    def _read(self) -> None:
+        replies: list[Any] = []
         try:
-            piece = self._socket.recv(_PIECE)
+            while len(replies) < count:
+                reply = self._reader.gets()
+                if reply is not _MORE:
+                    replies.append(reply)
+                elif piece := self._socket.recv(_PIECE):
+                    self._reader.feed(piece)
+                else:
+                    raise RedisConnectionError("Connection closed by server.")
         except OSError as failure:
             raise _told(failure) from None
-        if not piece:
-            raise RedisConnectionError("Connection closed by server.")
-        self._reader.feed(piece)
+        return replies
 
 
 def link_of(connection: Any) -> Link:

@@ -37,7 +37,8 @@ class Silence:
     """
 
     late: Late | None = None
-    _until = 0.0
+    until = 0.0
+    """Before then it is not asked, on time.monotonic's clock; 0: it is not silent."""
     _tries = 0  # in vain, one after the other
     _answered = 0.0  # when the last exchange had its replies
 
@@ -50,16 +51,16 @@ class Silence:
         Raises:
             Unasked: It is not.
         """
-        if not self._until:
+        if not self.until:
             return
         now, late = time.monotonic(), self.late
-        if now < self._until and not (late and late.has_come()):
+        if now < self.until and not (late and late.has_come()):
             raise Unasked
-        self._until = now + self._timeout  # for others: they wait how this one fares
+        self.until = now + self._timeout  # for others: they wait how this one fares
 
     def end(self) -> float:
         """The server has answered, or refused to; returns when."""
-        self._until, self._tries, self.late = 0.0, 0, None
+        self.until, self._tries, self.late = 0.0, 0, None
         self._answered = time.monotonic()
         return self._answered
 
@@ -72,5 +73,5 @@ class Silence:
             return False
         self._tries = min(self._tries + 1, _MOST_TRIES)
         self.late = late or self.late
-        self._until = time.monotonic() + self._tries * self._timeout
+        self.until = time.monotonic() + self._tries * self._timeout
         return True

@@ -312,7 +312,7 @@ MUTANTS = [
             Edit(
                 "middleware.py",
                 "        try:\n            self._end(keep)\n",
-                "        if self._client_id:\n"
+                "        if self._life:\n"
                 "            self._start_server(status, headers)\n"
                 "            return self._end(keep)\n"
                 "        try:\n            self._end(keep)\n",
