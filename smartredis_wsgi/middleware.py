@@ -184,6 +184,10 @@ class _Exchange:
         keep = not status.startswith("5")
         if keep and self._failure:
             raise self._failure
+        if self._life is None:
+            self._is_over = True
+            self._server_write = self._server_start(status, headers)
+            return
         try:
             self._end(keep)
         except BaseException as failure:

@@ -19,7 +19,6 @@ from .fields import Fields
 from .hold import Hold
 from .ids import Address
 from .store import Kind, Loaded
-from .wire import Call
 
 T = TypeVar("T")
 _log = logging.getLogger("smartredis_wsgi")

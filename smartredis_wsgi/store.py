@@ -145,10 +145,10 @@ class Records:
         return f"{self._config.prefix}{name}"
 
     def look(self, name: str) -> Call[Loaded | None] | None:
-        """Read a record as `load` does, with less work for the server; None: use `load`.
+        """Read a record as `load` does, with less work for the server, if that will do.
 
-        It will do for a record of which this process knows that it is small, and not
-        yet to be prolonged. The result is None where it is not as it was.
+        That is for a record of which this process knows that it is small, and not yet
+        to be prolonged. The result is None where it is not as it was: then `load` it.
         """
         known = self._familiars.find(name) if self._queries else None
         if not known:
