@@ -227,6 +227,8 @@ class Records:
             new_name: The name that it has from now on; the old one gets a tombstone.
         """
         key = self.key(name)
+        if max(map(len, changes.sets.values()), default=0) > _LARGE:
+            self._familiars.forget(name)
         is_sure = basis.version is not None or self._config.conflict == "overwrite"
         bases = {} if is_sure else changes.read_as
         sets = [
