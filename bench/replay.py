@@ -2,53 +2,55 @@
 
 from __future__ import annotations
 
-import hashlib
+import socket
 from typing import Any
 
-from redis import Redis
+from redis import Connection, ConnectionPool, Redis
+
+_ECHO = b"*2\r\n$4\r\nECHO\r\n$8\r\n"
+_NONCE_SIZE, _ENOUGH = 8, 64  # bytes of a question that tell it from others
 
 
-class Replay:
-    """Stands in for a redis-py client of which scripts are asked.
+class Replay(Connection):
+    """Stands in for a connection, at whose socket scripts and queries are asked.
 
-    The first run of each script goes to the server; its answer is kept in a dict, and
-    later runs get it again with the nonce that each of them expects. So every load
+    The first question of each kind goes to the server; its answer is kept in a dict,
+    and later ones get it again with the nonce that each of them expects. So every load
     finds the same record and every commit is the first one after it.
-
-    Args:
-        server: A redis-py client.
     """
 
-    def __init__(self, server: Any) -> None:
-        self._server = server
-        self._answers: dict[object, Any] = {}
-
-    def execute_command(self, name: str, script: Any, *operands: Any, **_: Any) -> Any:
-        key = script if name == "EVALSHA" else hashlib.sha1(script).hexdigest()
-        if key not in self._answers:
-            answer = self._server.execute_command(name, script, *operands)
-            self._answers[key] = answer
-            return answer
-        answer, nonce = self._answers[key], operands[-1]
-        return [nonce, *answer[1:]] if isinstance(answer, list) else answer
-
-    def pipeline(self, **_: Any) -> Pipeline:
-        return Pipeline(self)
+    def connect(self) -> None:
+        super().connect()
+        self._sock = _ReplaySocket(self._sock)
 
 
-class Pipeline:
-    """Answers at `execute` what it was asked before."""
+def replay(url: str) -> Redis:
+    return Redis(connection_pool=ConnectionPool.from_url(url, connection_class=Replay))
 
-    def __init__(self, client: Replay) -> None:
-        self._client = client
-        self._answers: list[Any] = []
 
-    def execute_command(self, *command: Any, **options: Any) -> Pipeline:
-        self._answers.append(self._client.execute_command(*command, **options))
-        return self
+class _ReplaySocket:
+    """Answers at `recv` what it was asked before."""
 
-    def execute(self, **_: Any) -> list[Any]:
-        return self._answers
+    def __init__(self, link: socket.socket) -> None:
+        self._link = link
+        self._answers: dict[bytes, list[bytes]] = {}
+        self._answer = b""
+
+    def sendall(self, question: bytes) -> None:
+        if question.startswith(_ECHO):
+            kind, nonce = _ECHO, question[len(_ECHO) : len(_ECHO) + _NONCE_SIZE]
+        else:
+            kind, nonce = question[:_ENOUGH], question[-_NONCE_SIZE - 2 : -2]
+        if kind not in self._answers:
+            self._link.sendall(question)
+            self._answers[kind] = self._link.recv(65536).split(nonce)
+        self._answer = nonce.join(self._answers[kind])
+
+    def recv(self, _: int) -> bytes:
+        return self._answer
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._link, name)
 
 
 class Memory(Redis):

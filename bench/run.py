@@ -7,7 +7,9 @@
     python bench/run.py --list                    # the scenarios' names
 
 Client and server share one core, which repeats best; --core says which, --no-pin lets
-the scheduler choose. Absolute times belong to the machine: the ratios are the result.
+the scheduler choose. A contender's turn is ten requests, one after the other; with
+--turn 1 each request finds its code and data out of the processor's caches, as the
+others have used them in between. Absolute times belong to the machine: the ratios are the result.
 """
 
 from __future__ import annotations
@@ -79,12 +81,12 @@ def _is_chosen(name: str, patterns: list[str] | None) -> bool:
 
 
 def _plan(options: argparse.Namespace) -> Plan:
-    rounds, crowd_rounds = (60, 2) if options.quick else (1000, 15)
-    core = None if options.no_pin else options.core
+    rounds, crowd_rounds = (60, 2) if options.quick else (300, 15)
     return Plan(
         options.rounds or rounds,
         min(options.rounds or crowd_rounds, crowd_rounds),
-        core,
+        None if options.no_pin else options.core,
+        options.turn,
     )
 
 
@@ -103,6 +105,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--list", action="store_true", help="tell the scenarios")
     parser.add_argument("--quick", action="store_true", help="a minute, not many")
     parser.add_argument("--rounds", type=int)
+    parser.add_argument("--turn", type=int, default=10, metavar="REQUESTS")
     parser.add_argument("--core", type=int, default=_last_core())
     parser.add_argument("--no-pin", action="store_true")
     parser.add_argument("--write", type=Path, metavar="FOLDER", help="instead of docs/")

@@ -57,7 +57,7 @@ def elsewhere(server: Server) -> SessionStore:
 
 
 @pytest.fixture
-def key(here: Here, redis: redis_py.Redis) -> bytes:
+def key(here: Here, redis: redis_py.Redis) -> bytes:  # noqa: ARG001
     (key,) = redis.scan_iter(match="session:*")
     return bytes(key)
 

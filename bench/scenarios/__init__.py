@@ -34,6 +34,8 @@ class Plan(NamedTuple):
     """Of those scenarios in which many wait for each other."""
     core: int | None
     """The one that client and server share; None: all."""
+    turn: int
+    """So many requests of a contender follow each other, before others have theirs."""
 
 
 class Measured(NamedTuple):
@@ -79,7 +81,7 @@ class Alone(NamedTuple):
     """One client does one thing after the other; contenders take turns.
 
     Args:
-        times: Run so often for one figure.
+        times: Run so often for one figure, if not as often as the plan's turns say.
         requests: How many requests one run has.
         share: Of the plan's rounds, where one takes long.
         is_counted: The server says what a request costs it.
@@ -89,7 +91,7 @@ class Alone(NamedTuple):
     about: str
     contenders: Mapping[str, Maker]
     absent: Mapping[str, str] = {}
-    times: int = 1
+    times: int | None = None
     requests: int = 1
     share: float = 1.0
     is_counted: bool = True
@@ -99,7 +101,8 @@ class Alone(NamedTuple):
         rounds = max(1, round(plan.rounds * self.share))
         servers = world.servers
         with pinned(plan.core, *(each.info()["process_id"] for each in servers)):
-            measured = {n: timed(r, self.times, self.requests) for n, r in runs.items()}
+            times = self.times or plan.turn
+            measured = {n: timed(r, times, self.requests) for n, r in runs.items()}
             seconds = in_rounds(measured, rounds, warm_up=max(2, rounds // 20))
         counted = self._traffic(servers, runs, rounds) if self.is_counted else {}
         return [Measured(self.name, self.about, seconds, counted, self.absent)]

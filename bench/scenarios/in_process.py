@@ -8,7 +8,7 @@ from typing import Any
 from driver import FILL, INCR, READ, READ_AND_WRITE, Act, Browser
 from measure import Run
 from peers import OTHERS, OURS, Peer
-from replay import Memory, Replay
+from replay import Memory, replay
 
 from . import Alone, Maker
 from .requests import BARE, without_sessions
@@ -18,7 +18,7 @@ PEERS = [peer for peer in OTHERS if peer.name in STUBBED]
 
 
 def replayed(act: Act) -> Maker:
-    return lambda world: _request(OURS, act, Replay(world.client()))
+    return lambda world: _request(OURS, act, replay(world.url))
 
 
 def remembered(peer: Peer, act: Act) -> Maker:
@@ -35,9 +35,7 @@ def _scenario(name: str, about: str, act: Act) -> Alone:
     others = {p.name: remembered(p, act) for p in PEERS if not p.missing}
     contenders = {OURS.name: replayed(act), **others, BARE: without_sessions()[BARE]}
     absent = {peer.name: peer.missing for peer in PEERS if peer.missing}
-    return Alone(
-        f"in-process-{name}", about, contenders, absent, times=5, is_counted=False
-    )
+    return Alone(f"in-process-{name}", about, contenders, absent, is_counted=False)
 
 
 SCENARIOS = [

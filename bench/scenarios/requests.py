@@ -132,6 +132,7 @@ SCENARIOS = [
         {peer.name: mix(peer) for peer in INSTALLED}
         | {LOCKED: mix(OURS, lock="single")},
         ABSENT,
+        times=2,
         requests=5,
         share=0.4,
     ),
