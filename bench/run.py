@@ -9,7 +9,8 @@
 Client and server share one core, which repeats best; --core says which, --no-pin lets
 the scheduler choose. A contender's turn is ten requests, one after the other; with
 --turn 1 each request finds its code and data out of the processor's caches, as the
-others have used them in between. Absolute times belong to the machine: the ratios are the result.
+others have used them in between. Absolute times belong to the machine: the ratios are
+the result.
 """
 
 from __future__ import annotations

@@ -27,7 +27,7 @@ from .config import Config
 from .familiar import Familiar, Familiars
 from .fields import Changes
 from .transport import Word
-from .wire import Call, Query, Script
+from .wire import Call, Query, Script, is_forbidden
 
 _LOAD = Script.named("record", "load")
 _CREATE = Script.named("record", "create")
@@ -164,6 +164,7 @@ class Records:
         try:
             loaded, ttl, size = _alive(flat)
         except (TypeError, ValueError, KeyError):  # a tombstone, say
+            self._queries = not is_forbidden(flat)
             return None
         if size > _WHOLE:
             self._familiars.forget(name)

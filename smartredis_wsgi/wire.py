@@ -28,6 +28,7 @@ from .transport import (
     HeldConnections,
     Unasked,
     Word,
+    is_called,
     is_refusal,
     is_timeout,
     transport_for,
@@ -125,7 +126,7 @@ class Query(Call[T]):
     """Commands that read; ahead of them the server echoes the nonce.
 
     Where a script would do more than is needed they take less of the server's time.
-    That the key is of another type is an answer, too.
+    That the key is of another type is an answer, too, as is that they are forbidden.
     """
 
     def __init__(
@@ -140,11 +141,13 @@ class Query(Call[T]):
         return [("ECHO", self.nonce), *self._commands]
 
     def takes(self, refusal: Exception) -> bool:
-        return "WRONGTYPE" in str(refusal)
+        return "WRONGTYPE" in str(refusal) or is_forbidden(refusal)
 
     def answered(self, replies: Sequence[Any]) -> None:
         echo, *answers = replies
-        if echo != self.nonce:
+        if isinstance(echo, Exception):
+            answers = [echo] * len(answers)
+        elif echo != self.nonce:
             raise ValueError("not the answer to this call")
         self.result = self._read(answers)
 
@@ -331,6 +334,11 @@ class Wire:
         if self._events:
             self._events.tell(name, since=since)
         return failure
+
+
+def is_forbidden(reply: object) -> bool:
+    """Whether the server refused it to this user."""
+    return is_called(reply, "NoPermissionError")
 
 
 def _unavailable(error: Exception) -> StoreUnavailable:

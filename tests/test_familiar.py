@@ -210,6 +210,26 @@ def test_an_answer_that_is_anothers_is_refused(server: Server, lock: str) -> Non
         same["n"]
 
 
+@pytest.mark.parametrize("forbidden", ["echo", "hgetall", "pttl"])
+def test_where_they_are_forbidden_the_script_serves(
+    server: Server, redis: redis_py.Redis, forbidden: str
+) -> None:
+    commands = ["+@all", f"-{forbidden}"]
+    redis.acl_setuser("ann", enabled=True, nopass=True, keys=["*"], commands=commands)
+    try:
+        with counting_client(server.url, username="ann", password="any") as client:
+            if forbidden == "echo":  # what is forbidden is so in scripts, too
+                here = Here(client)
+                assert here.read("user") == "ann"
+                assert here.read("user") == "ann"
+                assert here.names == ["EVALSHA"]
+            else:
+                with pytest.raises(StoreUnavailable):
+                    Here(client)
+    finally:
+        redis.acl_deluser("ann")
+
+
 def test_a_cluster_is_asked_by_the_script_alone(cluster: Cluster) -> None:
     store = SessionStore.from_config(url=cluster.url)
     assert not store._engine.wire.is_plain

@@ -43,6 +43,17 @@ def of_valkey(server: Server, timeout: float = 5.0) -> Transport:
     return transport_for(client, timeout)
 
 
+def slowly(server: Server, timeout: float = 5.0) -> Transport:
+    """By way of the connection's own methods, as without hiredis."""
+
+    class Own(redis_py.Connection):
+        def send_packed_command(self, *arguments: Any, **options: Any) -> None:
+            super().send_packed_command(*arguments, **options)
+
+    pool = redis_py.ConnectionPool.from_url(server.url, connection_class=Own)
+    return transport_for(redis_py.Redis(connection_pool=pool), timeout)
+
+
 def decoding(server: Server, timeout: float = 5.0) -> Transport:
     client = redis_py.Redis.from_url(server.url, decode_responses=True)
     return transport_for(client, timeout)
@@ -62,7 +73,7 @@ def connected(client: redis_py.Redis) -> list[str]:
 # -- the contract ----------------------------------------------------------------------
 
 
-@pytest.fixture(params=[held, custom, of_valkey, decoding])
+@pytest.fixture(params=[held, slowly, custom, of_valkey, decoding])
 def make(request: pytest.FixtureRequest) -> Callable[..., Transport]:
     made: Callable[..., Transport] = request.param
     return made

@@ -15,7 +15,7 @@ from redis.sentinel import SentinelConnectionPool
 
 from .any_client import AnyClient
 from .held import HeldConnections
-from .protocol import Command, Transport, Word, is_refusal, is_timeout
+from .protocol import Command, Transport, Word, is_called, is_refusal, is_timeout
 from .silence import Unasked
 
 __all__ = [
@@ -24,6 +24,7 @@ __all__ = [
     "Transport",
     "Unasked",
     "Word",
+    "is_called",
     "is_refusal",
     "is_timeout",
     "transport_for",

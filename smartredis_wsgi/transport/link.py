@@ -12,7 +12,12 @@ from typing import Any
 
 from redis.connection import AbstractConnection
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import InvalidResponse, NoScriptError, ResponseError
+from redis.exceptions import (
+    InvalidResponse,
+    NoPermissionError,
+    NoScriptError,
+    ResponseError,
+)
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from .protocol import Command
@@ -23,6 +28,7 @@ except ImportError:  # an extra of redis-py's
     hiredis = None  # type: ignore[assignment]
 
 _packed: Any = hiredis and hiredis.pack_command
+_REFUSALS = {"NOSCRIPT": NoScriptError, "NOPERM": NoPermissionError}
 _PIECE = 65536
 _MORE = object()  # than what was read is needed for a reply
 
@@ -121,8 +127,7 @@ def link_of(connection: Any) -> Link:
 
 
 def _refusal(text: str) -> ResponseError:
-    kind = NoScriptError if text.startswith("NOSCRIPT") else ResponseError
-    return kind(text)
+    return _REFUSALS.get(text.partition(" ")[0], ResponseError)(text)
 
 
 def _told(failure: OSError) -> RedisConnectionError | RedisTimeoutError:
