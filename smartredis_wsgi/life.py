@@ -48,7 +48,8 @@ from .store import Committed, Destroyed, Kind, Loaded, Outcome, size_of
 from .wire import Call
 
 _log = logging.getLogger("smartredis_wsgi")
-_MOST_CONFLICTS = 64  # each is another's success
+_MOST_CONFLICTS = 128  # each is another's success
+_JITTER_SECONDS = 0.001
 _KNOWN_SECONDS = 45.0  # less than the minute for which a record knows its commits
 _TOO_LATE = "the response has begun; write before that"
 _NOWHERE = (Outcome.ABSENT, Outcome.DESTROYED)
@@ -305,7 +306,7 @@ class Life(Reading):
             raise self._refusal(outcome)
 
     def _reconcile(self, theirs: dict[str, bytes | None]) -> None:
-        """Merge what others stored since it was read; pause, lest they do so again.
+        """Merge what others stored since it was read; at first those who met part.
 
         Raises:
             SessionConflict: It is not to be merged, or too many came in between.
@@ -322,7 +323,8 @@ class Life(Reading):
             )
         self._proposed = self._proposed or self._fields.changes()
         self._fields.merge(self._proposed, theirs)
-        time.sleep(random.uniform(0, 0.001) * self._conflicts)
+        if self._conflicts == 1:  # later ones hurry, lest newcomers are always faster
+            time.sleep(random.uniform(0, _JITTER_SECONDS))
 
     def _explain(self, name: str) -> None:
         """Raise what is wrong with a field that can't be counted.
