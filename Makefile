@@ -1,11 +1,11 @@
 # make demo [ARGS=--once] | test | explore | histories | soak | evict |
 #      | holders | waits | redirects | matrix | bench [ARGS=--quick] | bench-pytest | docs |
-#      | lint | clean
+#      | screenshot [ARGS=--dark] | lint | clean
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test explore histories soak evict holders waits redirects matrix bench bench-pytest docs lint clean
+.PHONY: demo test explore histories soak evict holders waits redirects matrix bench bench-pytest docs screenshot lint clean
 
 demo: $(VENV)/ready-demo
 	@$(BIN)/python -m smartredis_wsgi.demo $(ARGS)
@@ -47,6 +47,9 @@ bench-pytest: $(VENV)/ready-bench
 
 docs: $(VENV)/ready-test
 	cd tests && ../$(BIN)/python -m options_page
+
+screenshot: $(VENV)/ready-test
+	cd tests && ../$(BIN)/python -m screenshot $(ARGS)
 
 lint: $(VENV)/ready-test $(VENV)/ready-lint
 	$(BIN)/ruff check .

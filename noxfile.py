@@ -66,7 +66,8 @@ def wheel(session: nox.Session) -> None:
     (made,) = (place / "dist").glob("*.whl")
     scripts = (ROOT / "smartredis_wsgi").rglob("*.lua")
     sources = (ROOT / "smartredis_wsgi").rglob("*.py")
-    parts = [ROOT / "smartredis_wsgi" / "py.typed", *scripts, *sources]
+    page = (ROOT / "smartredis_wsgi" / "demo" / "page").iterdir()
+    parts = [ROOT / "smartredis_wsgi" / "py.typed", *scripts, *sources, *page]
     missing = {str(part.relative_to(ROOT)) for part in parts}
     missing -= set(zipfile.ZipFile(made).namelist())
     if missing:

@@ -12,7 +12,7 @@ import importlib.util
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import pytest
 import redis
@@ -26,6 +26,9 @@ from servers import (
     version_of,
 )
 
+if TYPE_CHECKING:
+    from chromium import Chromium
+
 settings.register_profile("untimed", deadline=None)
 settings.load_profile("untimed")
 
@@ -36,6 +39,7 @@ SOURCES = {
     "redis-7": "no redis-server on PATH",
     "memory": "fakeredis[lua] is not installed",
 }
+BROWSER = {"chromium": "no chromium with its chromedriver on PATH"}
 REAL = [name for name in SOURCES if name != "memory"]
 
 _started: dict[str, Server] = {}
@@ -63,7 +67,7 @@ class Backend:
 def _refuse(name: str) -> NoReturn:
     """The one place where the suite skips."""
     _missing.add(name)
-    reason = f"no server {name!r}: {SOURCES[name]}"
+    reason = f"no {name!r} to test with: {(SOURCES | BROWSER)[name]}"
     if ALL_SERVERS:
         pytest.fail(f"{reason}, and SMARTREDIS_ALL_SERVERS=1 wants them all")
     pytest.skip(reason)
@@ -182,6 +186,17 @@ def cluster(running_cluster: Cluster) -> Iterator[Cluster]:
     _settle(*running_cluster.nodes)
 
 
+@pytest.fixture
+def browser() -> Iterator[Chromium]:
+    """A real browser, new and empty."""
+    import chromium
+
+    if not (chromium.BROWSER and chromium.DRIVER):
+        _refuse("chromium")
+    with chromium.started() as running:
+        yield running
+
+
 def _described(name: str) -> str:
     if name == "memory":
         return f"fakeredis {importlib.metadata.version('fakeredis')}"
@@ -193,7 +208,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     ran = [_described(name) for name in SOURCES if name in RAN]
     terminalreporter.write_line(f"servers: {', '.join(ran) or 'none'}")
     if _missing:
-        terminalreporter.write_line(f"missing servers: {', '.join(sorted(_missing))}")
+        terminalreporter.write_line(f"missing: {', '.join(sorted(_missing))}")
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
