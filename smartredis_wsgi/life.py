@@ -49,7 +49,6 @@ from .wire import Call
 
 _log = logging.getLogger("smartredis_wsgi")
 _MOST_CONFLICTS = 128  # each is another's success
-_JITTER_SECONDS = 0.001
 _KNOWN_SECONDS = 45.0  # less than the minute for which a record knows its commits
 _TOO_LATE = "the response has begun; write before that"
 _NOWHERE = (Outcome.ABSENT, Outcome.DESTROYED)
@@ -306,7 +305,7 @@ class Life(Reading):
             raise self._refusal(outcome)
 
     def _reconcile(self, theirs: dict[str, bytes | None]) -> None:
-        """Merge what others stored since it was read; at first those who met part.
+        """Merge what others stored since it was read; pause, lest they do so again.
 
         Raises:
             SessionConflict: It is not to be merged, or too many came in between.
@@ -323,8 +322,8 @@ class Life(Reading):
             )
         self._proposed = self._proposed or self._fields.changes()
         self._fields.merge(self._proposed, theirs)
-        if self._conflicts == 1:  # later ones hurry, lest newcomers are always faster
-            time.sleep(random.uniform(0, _JITTER_SECONDS))
+        # Shorter each time: whoever pauses for longer than newcomers is always late.
+        time.sleep(random.uniform(0, 0.001) / self._conflicts)
 
     def _explain(self, name: str) -> None:
         """Raise what is wrong with a field that can't be counted.
