@@ -7,6 +7,7 @@ them, and what holds for those that exclude. What sessions make of a lock stands
 from __future__ import annotations
 
 import contextlib
+import itertools
 import math
 import os
 import signal
@@ -45,6 +46,7 @@ from smartredis_wsgi import (
     StoreUnavailable,
 )
 from smartredis_wsgi.ids import new_id
+from smartredis_wsgi.locks import redlock
 from smartredis_wsgi.wire import Patience
 
 NAME = "{cart}blue"
@@ -950,6 +952,24 @@ def test_lost_replies_of_every_master_block_nobody_for_the_expiry(
         assert [proxy.dropped for proxy in proxies] == [1, 1, 1]
         lease.release()
     assert ground.is_free()
+
+
+def test_who_has_no_time_left_still_releases_while_others_are_answered(
+    three: list[Server], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lock = Redlock([server.url for server in three], expiry=60)
+    lease = lock.acquire(NAME)
+    now, slow = time.monotonic(), itertools.count()
+    under_way = [
+        (node, node.send(redlock._packed(("BLPOP", "never", 0.2)), now + 9))
+        for node in lock._nodes
+    ]
+    with monkeypatch.context() as patch:
+        patch.setattr(redlock.time, "monotonic", lambda: now + next(slow))
+        lease.release()
+    wait_until(lambda: not any(map(_lies_on, three)), SOON, "the release")
+    for node, link in under_way:
+        node.receive(link, now + 9, b"")
 
 
 def test_a_black_hole_is_one_master_less(ground: Ground, three: list[Server]) -> None:

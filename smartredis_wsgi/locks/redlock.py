@@ -189,18 +189,18 @@ class _Node:
     def send(self, command: bytes, end: float) -> Link | None:
         """The connection that the command went out on; None where there is none.
 
-        A connection is not waited for once the others have used up the time.
+        A silent master is not connected to once the others have used up the time.
         """
-        if self.is_silent and time.monotonic() > end:
-            return None
-        self.is_silent = True  # until it answers
         link = self._idle.take()
         try:
             if link and self._is_closed(link):
                 link = None
+            if not link and self.is_silent and time.monotonic() > end:
+                return None
             link = link or self._connected()
             link.send(command)
         except (RedisError, OSError):
+            self.is_silent = True
             if link:
                 link.close()
             return None
@@ -240,6 +240,7 @@ class _Node:
         return None
 
     def _give_up(self, link: Link, undo: bytes) -> None:
+        self.is_silent = True
         try:
             if undo and link.is_open:
                 link.send(undo)
