@@ -235,10 +235,9 @@ class Wire:
         having = replies.pop() if replicas else 0
         self._deliver(calls, replies)
         if having < replicas:
-            raise StoreUnavailable(
-                f"Redis has done it, and {having} of {replicas} replicas told in time "
-                f"that they have it; wait_replicas"
-            )
+            told = f"{having} of {replicas} replicas told in time that they have it"
+            late = StoreUnavailable(f"Redis has done it, and {told}; wait_replicas")
+            raise self._told(late)
 
     def wait(self, key: str, seconds: float) -> None:
         """Wait for a push to a list, or for less. One round trip.
@@ -251,7 +250,7 @@ class Wire:
             self._transport.wait(key, max(0.001, seconds))
         except Exception as failure:
             if not is_timeout(failure):
-                raise _unavailable(failure) from None
+                raise self._told(_unavailable(failure)) from None
 
     def tell(self, call: Call[Any]) -> None:
         """Let the server know, whatever it answers, and also if it is silent.
@@ -262,7 +261,7 @@ class Wire:
         try:
             self._transport.tell(call.commands(False)[0])
         except Exception as failure:
-            raise _unavailable(failure) from None
+            raise self._told(_unavailable(failure)) from None
 
     def close(self) -> None:
         """Close connections that are idle; they are made again at need."""

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 import redis as redis_py
 from browser import Browser
-from doubles import FlakyProxy, Stuffed, counting_client
+from doubles import CustomRedis, FlakyProxy, Stuffed, counting_client
 from pages import ROOT, tokens_of
 from servers import HOST, Server, free_port
 
@@ -216,6 +216,32 @@ def find_no_server_of_locks(stage: Stage) -> None:
         session["n"] += 1
 
 
+def lack_replicas(stage: Stage) -> None:
+    store = stage.store(wait_replicas=1, timeout=PATIENCE)
+    with pytest.raises(StoreUnavailable), store.open(stage.a_session()) as session:
+        session.destroy()
+
+
+class Deserted(CustomRedis):
+    """A client that loses Redis as soon as it waits for a lock."""
+
+    def execute_command(self, *words: Any, **options: Any) -> Any:
+        if words[0] == "BLPOP":
+            raise redis_py.ConnectionError
+        return super().execute_command(*words, **options)
+
+
+def lose_redis_while_waiting_for_the_lock(stage: Stage) -> None:
+    session_id = stage.a_session()
+    client = Deserted.from_url(stage.server.url)
+    holder = SessionStore.from_config(url=stage.server.url, lock="single")
+    with holder.open(session_id) as theirs:
+        assert theirs["n"] == 1
+        store = stage.store(client=client, lock="single")
+        with pytest.raises(StoreUnavailable), store.open(session_id) as session:
+            session["n"] = 2
+
+
 def be_refused(stage: Stage) -> None:
     with FlakyProxy(stage.server) as proxy:
         session_id, store = stage.a_session(), stage.store(client=proxy.client())
@@ -265,6 +291,8 @@ SCENES: dict[Callable[[Stage], None], list[str]] = {
     outlive_the_lock: ["locked", "loaded", "lock_lost"],
     find_no_server: ["unavailable"],
     find_no_server_of_locks: ["unavailable"],
+    lack_replicas: ["unavailable"],
+    lose_redis_while_waiting_for_the_lock: ["unavailable"],
     be_refused: ["unavailable"],
     ask_a_silent_server_twice: ["unavailable", "unavailable"],
     get_the_answer_to_another_question: ["loaded", "foreign_reply"],
