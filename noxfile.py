@@ -84,6 +84,22 @@ def wheel(session: nox.Session) -> None:
         session.run(*PYTEST, *(session.posargs or CORE))
 
 
+@nox.session(python=OLDEST_PYTHON)
+def django(session: nox.Session) -> None:
+    """Django's own tests of session engines, which only its sources have."""
+    session.install("--upgrade", "-e", ".[test]")
+    version = session.run("python", "-m", "django", "--version", silent=True)
+    wanted = f"Django=={str(version).strip()}"
+    place = Path(session.create_tmp()).resolve() / "django"
+    shutil.rmtree(place, ignore_errors=True)
+    fetch = ["download", "--no-deps", "--no-binary=Django", f"--dest={place}"]
+    session.run("python", "-m", "pip", *fetch, wanted)
+    (packed,) = place.glob("*.tar.gz")
+    shutil.unpack_archive(packed, place, filter="data")
+    (tests,) = place.glob("*/tests")
+    session.run("python", "tests/djangos_own.py", str(tests))
+
+
 IS_INSTALLED = """
 import pathlib, sysconfig, smartredis_wsgi
 place = pathlib.Path(smartredis_wsgi.__file__).resolve()
