@@ -58,21 +58,22 @@ class Cookie:
 
     def expiring_header(self) -> tuple[str, str]:
         """The Set-Cookie header that makes the client forget its id."""
-        return self._made("", 0)
+        return self._made(None)
 
-    def _made(self, value: str, max_age: float | None) -> tuple[str, str]:
+    def _made(self, value: str | None, max_age: int | None = None) -> tuple[str, str]:
         config = self._config
+        # Given an age WebOb adds a date, by a function that Python warns of since 3.12.
+        age = f"; Max-Age={max_age}" if max_age else ""
         text = make_cookie(
             config.cookie_name,
             value,
-            max_age=max_age,
             path=config.cookie_path,
             domain=config.cookie_domain,
             secure=config.cookie_secure,
             httponly=config.cookie_httponly,
             samesite=config.cookie_samesite,
         )
-        return "Set-Cookie", text + "; Partitioned" * config.cookie_partitioned
+        return "Set-Cookie", text + age + "; Partitioned" * config.cookie_partitioned
 
     def _signed(self, session_id: str) -> str:
         keys = self._config.secret
