@@ -54,7 +54,7 @@ class Cookie:
     def header(self, session_id: str) -> tuple[str, str]:
         """The Set-Cookie header that gives the client this id (RFC 6265)."""
         age = self._config.cookie_max_age
-        return self._made(self._signed(session_id), age and max(1, int(age)))
+        return self._made(self._signed(session_id), max(1, int(age)) if age else None)
 
     def expiring_header(self) -> tuple[str, str]:
         """The Set-Cookie header that makes the client forget its id."""

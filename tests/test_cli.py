@@ -397,6 +397,37 @@ def test_check_advises_where_sessions_may_be_evicted_or_end_with_a_restart(
     assert checked("--url", server.url)["advice"] == [persists]
 
 
+FOUR = "redis://a redis://b redis://c redis://d"
+
+
+@pytest.mark.parametrize(
+    ("mistake", "told"),
+    [
+        ("url = http://localhost", "url"),
+        ("url = redis://127.0.0.1:{port}", "127.0.0.1"),
+        ("tll = 5", "did you mean ttl"),
+        ("cookie_name = __Host-shop\nsession.cookie_domain = a.example", "__Host-"),
+        (f"lock = redlock\nsession.lock_nodes = {FOUR}", "odd"),
+    ],
+    ids=["no address", "nobody there", "no option", "__Host- and domain", "four nodes"],
+)
+@pytest.mark.parametrize("as_json", [False, True])
+def test_check_finds_a_mistake(server, tmp_path, mistake, told, as_json):
+    lines = mistake.format(port=free_port())
+    if not lines.startswith("url"):
+        lines = f"url = {server.url}\nsession.{lines}"
+    ini = tmp_path / "site.ini"
+    ini.write_text(f"[site]\nsession.{lines}\n")
+    words = ["check", "--config", str(ini), *(["--json"] if as_json else [])]
+    ran = CliRunner().invoke(main, words)
+    assert ran.exit_code == 1
+    if as_json:
+        (problem,) = json.loads(ran.stdout)["problems"]
+    else:
+        (problem,) = ran.stderr.splitlines()
+    assert told in problem
+
+
 def test_check_tells_all_problems_of_a_file_a_line_each(tmp_path):
     ini = tmp_path / "site.ini"
     ini.write_text(
@@ -510,6 +541,20 @@ def test_ctrl_c_ends_a_long_list_with_what_was_found_so_far(line):
     assert running.returncode == 130
     assert err == "stopped: this is what was found so far\n"
     assert 0 < len([first, *rest.splitlines()]) < many
+
+
+def test_a_list_that_is_paused_goes_on_though_its_connections_are_gone(line, redis):
+    handles = {handle_of(line.new(n=n)) for n in range(3000)}
+    command = [*MODULE, "list", "--limit", "0", "--json", "--url", line.url]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as running:
+        first = running.stdout.readline()
+        running.send_signal(signal.SIGSTOP)  # as Ctrl-Z does; it can't be handled
+        redis.client_kill_filter(_type="normal", skipme=True)
+        running.send_signal(signal.SIGCONT)
+        rest, _ = running.communicate(timeout=30)
+    assert running.returncode == 0
+    rows = [json.loads(row) for row in (first, *rest.splitlines())]
+    assert {row["handle"] for row in rows} == handles
 
 
 def test_a_bar_is_drawn_on_a_terminal_and_stdout_stays_clean(line):

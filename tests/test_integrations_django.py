@@ -99,6 +99,40 @@ def test_it_is_a_dict(session: SessionStore) -> None:
     assert dict(again(session).items()) == {"c": 3}
 
 
+@pytest.mark.parametrize("verb", ["keys", "values", "items"])
+def test_an_empty_one_is_looked_at_without_a_change(
+    session: SessionStore, verb: str
+) -> None:
+    assert [*getattr(session, verb)()] == []
+    assert session.accessed
+    assert not session.modified
+
+
+def test_pop_without_a_default_is_a_key_error(session: SessionStore) -> None:
+    assert session.pop("a", default="b") == "b"
+    assert not session.modified
+    with pytest.raises(KeyError):
+        session.pop("a")
+
+
+@pytest.mark.parametrize("key", ["", "1234567"])
+def test_a_key_that_is_too_short_is_none(session: SessionStore, key: str) -> None:
+    session._session_key = key
+    assert session.session_key is None
+
+
+def test_the_key_can_be_read_only(session: SessionStore) -> None:
+    session._session_key = "12345678"
+    assert session.session_key == "12345678"
+    with pytest.raises(AttributeError):
+        session.session_key = "other"
+
+
+def test_it_encodes_and_decodes_as_django_does(session: SessionStore) -> None:
+    assert session.decode(session.encode({"a": [1]})) == {"a": [1]}
+    assert session.decode("of somebody else") == {}
+
+
 @pytest.mark.parametrize("key", ["1", "some-unknown-key", UNKNOWN, "../" * 20, None])
 def test_an_unknown_key_is_not_adopted(key: str | None, redis: redis_py.Redis) -> None:
     session = SessionStore(key)
@@ -173,6 +207,12 @@ def test_a_new_key_is_sent_to_the_client() -> None:
     session = SessionStore()
     session.create()
     assert session.modified
+
+
+def test_cycle_key_of_what_nobody_has_read_keeps_the_fields() -> None:
+    session = again(stored(a=1))
+    session.cycle_key()
+    assert session["a"] == 1
 
 
 def test_cycle_key_of_a_new_one_makes_it(session: SessionStore) -> None:
@@ -254,6 +294,17 @@ def test_set_expiry_0_is_until_the_browser_closes() -> None:
     session.save()
     assert again(session).get_expire_at_browser_close()
     assert again(session).get_expiry_age() == WEEKS_2
+
+
+@pytest.mark.parametrize("setting", [True, False])
+def test_a_session_says_otherwise_than_the_setting(setting: bool) -> None:
+    with override_settings(SESSION_EXPIRE_AT_BROWSER_CLOSE=setting):
+        session = SessionStore()
+        assert session.get_expire_at_browser_close() is setting
+        session.set_expiry(0 if not setting else 10)
+        assert session.get_expire_at_browser_close() is not setting
+        session.set_expiry(None)
+        assert session.get_expire_at_browser_close() is setting
 
 
 @pytest.mark.parametrize("expiry", [-10, timedelta(seconds=-10)])
