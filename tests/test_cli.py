@@ -384,6 +384,16 @@ def test_check_tells_each_options_value_and_origin(server, tmp_path):
     assert told["servers"][0]["version"] == f"valkey {server.version}"
 
 
+def test_check_writes_values_as_an_ini_file_has_them(server, tmp_path):
+    ini = tmp_path / "site.ini"
+    ini.write_text(f"[site]\nsession.url = {server.url}\nsession.lock_wait = 0.5\n")
+    lines = CliRunner().invoke(main, ["check", "--config", str(ini)]).stdout
+    told = dict(line.split()[:2] for line in lines.splitlines())
+    assert (told["lock_wait"], told["ttl"]) == ("0.5", "1800")
+    assert (told["cookie_secure"], told["lock_renew"]) == ("on", "off")
+    assert (told["max_lifetime"], told["lock_nodes"]) == ("none", "none")
+
+
 def test_check_advises_where_sessions_may_be_evicted_or_end_with_a_restart(
     server, redis
 ):

@@ -51,7 +51,7 @@ def check(given: dict[str, Any]) -> None:
 
     def text() -> Iterator[str]:
         for row in told["options"]:
-            yield f"{row['option']:20}{row['value']!s:32}{row['origin']}"
+            yield f"{row['option']:20}{_written(row['value']):32}{row['origin']}"
         for server in servers:
             yield "server: " + ", ".join(f"{k} {v}" for k, v in server.items())
         yield from (f"advice: {line}" for line in advice)
@@ -107,6 +107,17 @@ def _harmless(name: str, given: Any, value: Any) -> Any:
     if name == "lock_nodes":
         return [_without_password(node) for node in value] if given else []
     return sorted(value) if isinstance(value, frozenset) else value
+
+
+def _written(value: Any) -> str:
+    """A value as an ini file has it."""
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    if isinstance(value, list):
+        return " ".join(map(str, value)) or "none"
+    if isinstance(value, float):
+        return f"{value:g}"
+    return "none" if value is None else str(value)
 
 
 def _without_password(url: str) -> str:
