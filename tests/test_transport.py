@@ -648,7 +648,9 @@ def test_a_node_of_a_cluster_is_silent_alone(cluster: Cluster, kind: Any) -> Non
     store = SessionStore.from_config(
         timeout=0.2, **{"client" if kind else "url": client}
     )
-    ids, sick = sessions_by_node(store, cluster), cluster.nodes[1]
+    patient = SessionStore.from_config(url=cluster.url)
+    ids, sick = sessions_by_node(patient, cluster), cluster.nodes[1]
+    wait_until(lambda: all(reads(store, i) for i in ids.values()), SOON, "its nodes")
     sick.pause()
     failed = {port: reads(store, session_id) for port, session_id in ids.items()}
     assert failed == {node.port: node is not sick for node in cluster.nodes}
