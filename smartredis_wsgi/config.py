@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from .errors import ConfigError
+from .moving.libraries import LIBRARIES
 
 _DURATION = re.compile(r"(\d+(?:\.\d*)?|\.\d+)\s*(ms|s|m|h|d|)")
 _UNIT = {"ms": 0.001, "s": 1, "": 1, "m": 60, "h": 3600, "d": 86400}
@@ -182,7 +183,14 @@ def _function(value: Any) -> Any:
 # -- the options ---------------------------------------------------------------------
 
 
-_SECRET = ("url", "client", "secret", "lock_nodes")  # may hold a password: never shown
+_SECRET = (  # may hold a password: never shown
+    "url",
+    "client",
+    "secret",
+    "lock_nodes",
+    "import_url",
+    "import_secret",
+)
 
 
 def _option(
@@ -460,6 +468,52 @@ class Config:
         "one jar per top-level site",
         """For pages that are embedded in others (CHIPS); wants `cookie_secure`.""",
     )
+    import_from: str | None = _option(
+        None,
+        _optional(_choice(*LIBRARIES)),
+        "another library, whose sessions are taken over",
+        """A client that has no session here, but one of that library's, goes on with
+        it, under a new id, from its next request on. See [moving.md](moving.md). A
+        request that does not touch its session looks for nothing.""",
+    )
+    import_cookie: str | None = _option(
+        None,
+        _optional(_NAME),
+        "that library's cookie; default: the name it gives",
+        """`connect.sid`, `connect.sid`, `session`, `session` and `beaker.session.id`,
+        in the order of `import_from`. It may be that of `cookie_name`.""",
+    )
+    import_secret: tuple[bytes, ...] = _option(
+        (),
+        _secrets,
+        "what that library signed its cookie with; one or several",
+        """Flask-Session signs with `SECRET_KEY`, where `SESSION_USE_SIGNER` is on; the
+        connect stores with the secret of express-session. Flask-Session's and Beaker's
+        cookie is not signed where this is none. A forged cookie costs no Redis
+        command.""",
+    )
+    import_prefix: str | None = _option(
+        None,
+        _optional(_PREFIX, "default"),
+        "of that library's keys; default: the one it gives",
+        """`sess:`, `session:`, `session:`, none and `beaker_cache:`, in the order of
+        `import_from`.""",
+    )
+    import_url: str | None = _option(
+        None,
+        _optional(_TEXT),
+        "where that library's sessions lie; default: where ours do",
+        """Another server, or another database of the same one. As with `url`.""",
+    )
+    import_pickle: bool = _option(
+        False,
+        _boolean,
+        "read sessions that are pickled",
+        """By a reader that knows plain data only and executes nothing; what holds
+        anything else is left where it is, with a log line. Beaker and
+        pyramid_session_redis pickle unless told otherwise, Flask-Session before
+        version 0.7.""",
+    )
     on_event: Any = _option(
         None,
         _optional(_function),
@@ -515,8 +569,15 @@ class Config:
         yield given == 0, "url", "url or client; one of them is needed"
         yield given == 2, "url", "either url or client, not both"
         yield self.touch_every > self.ttl, "touch_every", f"at most ttl ({self.ttl:g})"
+        yield from self._import_contradictions()
         yield from self._lock_contradictions()
         yield from self._cookie_contradictions()
+
+    def _import_contradictions(self) -> Iterable[tuple[bool, str, str]]:
+        for name in ("cookie", "secret", "prefix", "url", "pickle"):
+            option = f"import_{name}"
+            is_given = bool(getattr(self, option)) and not self.import_from
+            yield is_given, option, "given only together with import_from"
 
     def _lock_contradictions(self) -> Iterable[tuple[bool, str, str]]:
         nodes = "three or more masters where lock is redlock, and none elsewhere"

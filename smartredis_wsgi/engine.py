@@ -7,8 +7,18 @@ from .config import Config
 from .events import Events
 from .ids import Address
 from .locks import LockStrategy, NoLock, Redlock, SingleNodeLock
+from .moving.cookies import OldCookie
+from .moving.records import OldRecords
 from .store import Records
 from .wire import Wire
+
+
+@dataclass(frozen=True)
+class Old:
+    """Sessions of another library: how a client's are known, and where they lie."""
+
+    cookie: OldCookie
+    records: OldRecords
 
 
 @dataclass(frozen=True)
@@ -25,6 +35,7 @@ class Engine:
     near_lock: SingleNodeLock | None
     """The lock, if it is on the records' own Redis: then they share round trips."""
     events: Events | None
+    old: Old | None = None
 
     @classmethod
     def of(cls, config: Config) -> "Engine":
@@ -44,7 +55,10 @@ class Engine:
             codec_for(config.codec),
         )
         scope = "" if isinstance(lock, NoLock) else config.lock_scope
-        return cls(config, wire, records, codec, lock, scope, near, events)
+        old = None
+        if config.import_from:
+            old = Old(OldCookie(config), OldRecords(config, wire, records))
+        return cls(config, wire, records, codec, lock, scope, near, events, old)
 
     def record_key(self, address: Address) -> str:
         return self.records.key(address.record)

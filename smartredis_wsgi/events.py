@@ -18,6 +18,7 @@ MEANINGS = {
     "committed": "changes were stored, in so many seconds; fields: how many changed",
     "merged": "another request had changed the same fields, and both were merged",
     "conflict": "the same, and it was not merged: `SessionConflict`",
+    "imported": "the session of another library was taken over; fields: how many",
     "rotated": "the session has another id now; it was committed, too",
     "destroyed": "the session was destroyed, in so many seconds",
     "gone": "the session ended while a request had it",

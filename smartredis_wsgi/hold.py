@@ -28,6 +28,11 @@ class Hold:
         self._engine = engine
         self._patience = Patience(engine.config.timeout)
 
+    @property
+    def patience(self) -> Patience:
+        """For how long the request may still wait, for other Redis servers too."""
+        return self._patience
+
     def __bool__(self) -> bool:
         return self._lease is not None
 

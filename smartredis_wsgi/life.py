@@ -14,6 +14,8 @@
           commit without a load stays UNREAD; onto nothing or a tombstone it makes a
           NEW one, but none beside a session that was rotated: that one is GONE
 
+    FOUND, in another library's record, becomes ALIVE by the commit: see moving.arrival
+
 A commit whose answer did not come is kept, and sent again as it was, before anything
 else happens in Redis.
 
@@ -43,7 +45,8 @@ from .errors import (
 )
 from .fields import NO_CHANGES, Changes, Fields
 from .ids import Address
-from .reading import Reading, Status
+from .moving.arrival import Arrival
+from .reading import Status
 from .store import Committed, Destroyed, Kind, Loaded, Outcome, size_of
 from .wire import Call
 
@@ -67,7 +70,7 @@ class _Sent(NamedTuple):
     exclusive: bool = False
 
 
-class Life(Reading):
+class Life(Arrival):
     """One session, once: what it reads, and what it changes."""
 
     _sent: _Sent | None = None  # a commit whose answer did not come
@@ -162,8 +165,8 @@ class Life(Reading):
         self._next_id = None
 
     def _become_new(self) -> None:
-        super()._become_new()
         self._sent = self._next_id = None
+        super()._become_new()
 
     def _become_gone(self, moved_to: str = "") -> None:
         super()._become_gone(moved_to)
@@ -189,6 +192,9 @@ class Life(Reading):
 
     def _commit(self, last: bool) -> None:
         changes = self._due()
+        if changes is not None and self._old is not None:
+            self._arrive()
+            changes = self._due()
         if changes is None:
             return
         if self._status is Status.GONE:
@@ -201,13 +207,20 @@ class Life(Reading):
             self._hold.take(self._address, self._is_known)
             self._update(changes, last=True)
 
+    def _arrive(self) -> None:
+        """Take over what is another library's; an id that was asked for is its id."""
+        fresh = self._settle_in()
+        self._next_id = fresh and (self._next_id or fresh)
+
     def _due(self) -> Changes | None:
         """What a commit has to write; None if nothing is due."""
-        if self._forgotten:
+        is_arriving = self._old is not None and self._is_arriving
+        if self._forgotten and not is_arriving:
             return None
-        changes = self._fields.changes()
+        changes = NO_CHANGES if self._forgotten else self._fields.changes()
         is_new = self._status is Status.NEW
         is_due = self._forced or (not is_new and (self._ttl or self._next_id))
+        is_due = is_due or is_arriving
         is_none = changes is NO_CHANGES or not changes
         return None if is_none and not is_due else changes
 
@@ -236,6 +249,7 @@ class Life(Reading):
             basis,
             self._ttl,
             Address.of(self._next_id).record if self._next_id else None,
+            None if self._old is None else self._grace_for(self._next_id),
         )
         begun, exclusive = time.monotonic(), basis.version is not None
         sent = _Sent(
@@ -397,14 +411,17 @@ class Life(Reading):
         """
         self.check_writable()
         found, begun = Destroyed(Kind.ABSENT, self._loaded.moved_to), time.monotonic()
-        if self._status in (Status.UNREAD, Status.ALIVE):
+        is_old = self._old is not None and self._end_old()
+        if is_old or self._status in (Status.UNREAD, Status.ALIVE):
             found = self._destroy()
         while found.moved_to:
             self._follow(found.moved_to)
             found = self._destroy()
+        if is_old and found.kind is Kind.ABSENT:
+            found = Destroyed(Kind.DESTROYED, "")
         if found.kind is Kind.DESTROYED:
             self._tell("destroyed", begun)
-        self.destroyed = True
+        self.destroyed = self._is_sought = True
         self._fields = Fields(self._engine.codec)
         self.revert()
         self._become_new()

@@ -139,7 +139,7 @@ class _Exchange:
                 middleware.why_frozen(self._method) if middleware.may_freeze else ""
             )
             find = functools.partial(middleware.cookie.find, self._cookies)
-            self._life = middleware.store.begin(find, frozen)
+            self._life = middleware.store.begin(find, frozen, self._cookies)
             if self._is_over:
                 self._life.end(keep=False)
         return self._life

@@ -31,6 +31,7 @@ class Status(Enum):
 
     UNTOUCHED = auto()
     UNREAD = auto()
+    FOUND = auto()  # in another library's record, see moving.arrival
     NEW = auto()
     ALIVE = auto()
     GONE = auto()
@@ -46,6 +47,7 @@ class Reading:
     Args:
         find: Gives the id that the client sent, well-formed and verified, if it did.
         frozen: Why nothing may be written; empty if it may.
+        cookies: The client's Cookie header, in which another library's id may be.
     """
 
     _status = _UNTOUCHED
@@ -55,16 +57,23 @@ class Reading:
     _moves = 0
     _loaded = NOTHING
     _locks_requests = False  # the first touch takes the lock
+    _old: str | None = None  # its other library's id, as long as it has none of ours
+    _is_sought = False  # it was looked for that
     is_new = refreshed = False
     client_id: str | None = None
     """What the client sent, if that is an id."""
 
     def __init__(
-        self, engine: Engine, find: Callable[[], str | None], frozen: str = ""
+        self,
+        engine: Engine,
+        find: Callable[[], str | None],
+        frozen: str = "",
+        cookies: str = "",
     ) -> None:
         self._engine = engine
         self._find = find
         self._frozen = frozen
+        self._cookies = cookies
 
     @property
     def touched(self) -> bool:
@@ -78,6 +87,11 @@ class Reading:
         self._locks_requests = engine.lock_scope == "request" and not self._frozen
         self._fields = Fields(engine.codec)
         self._hold = Hold(engine)
+        if client_id is None and engine.old:
+            self._look_back()
+
+    def _look_back(self) -> None:
+        """Where nothing of ours is found, there may be a session of another library."""
 
     def fields_to_read(self) -> Fields:
         """The fields, loaded at the first time: one round trip."""
@@ -201,7 +215,8 @@ class Reading:
         else:
             if loaded.kind is Kind.FOREIGN:
                 _log.warning("no session of ours lies at the key of %s", self._handle)
-            self._tell("missing")
+            if self._old is None:
+                self._tell("missing")
             self._become_new()
         return False
 
@@ -221,6 +236,8 @@ class Reading:
         self._status, self._loaded = Status.NEW, NOTHING
         self._rename("")
         self._moved, self.is_new = False, True
+        if self._engine.old:
+            self._look_back()
 
     def _become_gone(self, moved_to: str = "") -> None:
         self._tell("gone")
@@ -235,7 +252,7 @@ class Reading:
             self._engine.events.tell(name, self._handle, since, fields)
 
     def _rename(self, session_id: str) -> None:
-        self._id, self._place = session_id, None
+        self._id, self._place, self._old = session_id, None, None
 
     def _own_id(self) -> str:
         self._id = self._id or ids.new_id()

@@ -47,9 +47,11 @@ class SessionStore:
             raise
         life.end(keep=True)
 
-    def begin(self, find: Callable[[], str | None], frozen: str = "") -> Life:
+    def begin(
+        self, find: Callable[[], str | None], frozen: str = "", cookies: str = ""
+    ) -> Life:
         """The life of a session; whoever calls this has to `end` it. No round trip."""
-        return Life(self._engine, find, frozen)
+        return Life(self._engine, find, frozen, cookies)
 
     def _life_of(self, session_id: str | None) -> Life:
         known = session_id if session_id and ID.fullmatch(session_id) else None

@@ -217,6 +217,7 @@ class Records:
         basis: Basis,
         ttl: float | None = None,
         new_name: str | None = None,
+        grace: float | None = None,
     ) -> Call[Committed]:
         """Write changes to a record that is there, if the basis holds; prolong it.
 
@@ -226,6 +227,7 @@ class Records:
         Args:
             ttl: The session's own idle timeout from now on, in seconds.
             new_name: The name that it has from now on; the old one gets a tombstone.
+            grace: For how long everybody may follow it there, if not `rotate_grace`.
         """
         key = self.key(name)
         if max(map(len, changes.sets.values()), default=0) > _LARGE:
@@ -253,7 +255,7 @@ class Records:
                 self._max_lifetime_ms,
                 self._config.max_size,
                 self._tombstone_ms,
-                self._grace_ms,
+                self._grace_ms if grace is None else _ms(grace),
                 len(sets),
                 len(deletions),
                 len(changes.additions),

@@ -58,7 +58,12 @@ below. Of an option that may hold a password the value is not shown.
 Durations are seconds, or text with a unit: `100ms`, `30s`, `30m`, `12h`, `7d`. In an
 ini file a switch is on for true, yes, on and 1, off for false, no, off and 0.
 """
-CHAPTERS = {"": "The session", "lock": "Locks", "cookie": "The cookie"}
+CHAPTERS = {
+    "": "The session",
+    "lock": "Locks",
+    "cookie": "The cookie",
+    "import": "Moving in",
+}
 ELSEWHERE = {"retry_time": "lock"}
 
 

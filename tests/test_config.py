@@ -49,6 +49,12 @@ DEFAULTS = {
     "cookie_domain": None,
     "cookie_max_age": None,
     "cookie_partitioned": False,
+    "import_from": None,
+    "import_cookie": None,
+    "import_secret": (),
+    "import_prefix": None,
+    "import_url": None,
+    "import_pickle": False,
     "on_event": None,
     "environ_key": "smartredis.session",
 }

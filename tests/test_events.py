@@ -32,7 +32,7 @@ from smartredis_wsgi import (
     events,
 )
 from smartredis_wsgi.events import MEANINGS, Event
-from smartredis_wsgi.ids import Address, new_id
+from smartredis_wsgi.ids import Address, new_id, stand_in
 
 PATIENCE = 0.3
 
@@ -114,6 +114,15 @@ def conflict(stage: Stage) -> None:
     with pytest.raises(SessionConflict), store.open(session_id) as session:
         session["tags"].append("mine")
         stage.change(session_id)
+
+
+def take_over(stage: Stage) -> None:
+    stage.redis.set("session:theirs", b'{"n": 1, "tags": []}', ex=60)
+    store = stage.store(import_from="flask-session")
+    life = store.begin(lambda: None, cookies="session=theirs")
+    assert life.value_of("n") == 1
+    life.end(keep=True)
+    stage.ids.append(stand_in("theirs"))
 
 
 def rotate(stage: Stage) -> None:
@@ -280,6 +289,7 @@ SCENES: dict[Callable[[Stage], None], list[str]] = {
     write: ["committed"],
     merge: ["loaded", "merged", "committed"],
     conflict: ["loaded", "conflict"],
+    take_over: ["imported", "committed", "rotated"],
     rotate: ["loaded", "committed", "rotated"],
     destroy: ["destroyed"],
     come_too_late: ["loaded", "gone", "dropped"],
@@ -298,7 +308,7 @@ SCENES: dict[Callable[[Stage], None], list[str]] = {
     get_the_answer_to_another_question: ["loaded", "foreign_reply"],
 }
 TIMED = {"loaded", "created", "committed", "destroyed", "locked", "lock_timeout"}
-COUNTED = {"loaded": 2, "created": 1, "merged": 1, "conflict": 1}
+COUNTED = {"loaded": 2, "created": 1, "merged": 1, "conflict": 1, "imported": 2}
 OF_NO_SESSION = {"unavailable", "foreign_reply"}
 scenes = pytest.mark.parametrize("scene", SCENES, ids=lambda scene: scene.__name__)
 
