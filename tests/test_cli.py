@@ -611,5 +611,5 @@ def test_the_script_is_installed():
     program = Path(sys.executable).with_name("smartredis-wsgi")
     ran = subprocess.run([program, "--help"], capture_output=True, text=True)
     assert ran.returncode == 0
-    commands = "list", "show", "destroy", "stats", "locks", "check", "demo"
+    commands = "list", "show", "destroy", "stats", "locks", "check", "import", "demo"
     assert all(f"  {name} " in ran.stdout for name in commands)

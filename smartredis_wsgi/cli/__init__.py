@@ -10,10 +10,11 @@ from .check import check
 from .demo import demo
 from .group import main
 from .locks import locks
+from .moving import import_
 from .sessions import destroy, list_, show
 from .stats import stats
 
 __all__ = ["main"]
 
-for command in (list_, show, destroy, stats, locks, check, demo):
+for command in (list_, show, destroy, stats, locks, check, import_, demo):
     main.add_command(command)
