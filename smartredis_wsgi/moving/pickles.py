@@ -35,7 +35,6 @@ _MAKERS: dict[tuple[str, str], Callable[..., Any]] = {
     ("datetime", "timedelta"): timedelta,
     ("datetime", "timezone"): timezone,
     ("decimal", "Decimal"): Decimal,
-    ("zoneinfo", "ZoneInfo._unpickle"): lambda key, _: ZoneInfo(key),
     ("_codecs", "encode"): lambda text, _: text.encode("latin-1"),
     **{
         (module, kind.__name__): kind
@@ -53,7 +52,7 @@ def read(raw: bytes, limit: int) -> Any:
     """What was pickled, if it is plain data.
 
     That is dict, list, tuple, set, frozenset, str, bytes, int, float, bool, None,
-    datetime, date, time, timedelta, Decimal and UUID.
+    datetime, date, time, timedelta, Decimal and UUID. A UUID of protocol 0 or 1 is not.
 
     Args:
         limit: The largest size, in bytes, also of what is written out once and meant
@@ -100,13 +99,25 @@ def _check(raw: bytes) -> None:
 class _Reader(pickle.Unpickler):
     """Knows the names of plain data only."""
 
+    _zones = "ZoneInfo"  # stands for the class, of which one method is named
+
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) == ("uuid", "UUID"):
             return type("UUID", (UUID,), {})
+        if (module, name) == ("zoneinfo", "ZoneInfo"):
+            return self._zones
+        if (module, name) in (("builtins", "getattr"), ("__builtin__", "getattr")):
+            return lambda *given: _zone_maker(given == (self._zones, "_unpickle"))
         make = _MAKERS.get((module, name))
         if make is None:
             raise Unreadable("a pickle of objects")
         return lambda *given: make(*given)
+
+
+def _zone_maker(is_meant: bool) -> Any:
+    if not is_meant:
+        raise Unreadable("a pickle of objects")
+    return lambda key, _: ZoneInfo(key)
 
 
 class _Copy:
