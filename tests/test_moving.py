@@ -6,15 +6,20 @@ import pickle
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import flask
 import old_apps
 import pytest
 import redis as redis_py
+from beaker.middleware import SessionMiddleware as BeakersOwn
 from browser import Browser, commands
 from old_apps import LIBRARIES, PLAIN, RICH, SECRET, Before
+from pyramid.config import Configurator
 from servers import Server
 
 from smartredis_wsgi import ConfigError, SessionMiddleware, StoreUnavailable, ids
 from smartredis_wsgi.ids import Address
+from smartredis_wsgi.integrations.beaker import SessionMiddleware as OurBeaker
+from smartredis_wsgi.integrations.flask import SmartRedisSessions
 
 pytestmark = [
     pytest.mark.filterwarnings(f"ignore:{text}:DeprecationWarning")
@@ -522,3 +527,116 @@ def test_text_of_an_ini_file_will_do(server: Server) -> None:
     }
     client._middleware = SessionMiddleware.from_settings(client._run, settings)
     assert client.visit()["user"] == "ann"
+
+
+# -- in frameworks -------------------------------------------------------------------
+
+
+class Visitor(Browser):
+    """A browser that goes from an application to the one that takes its place."""
+
+    def __init__(self, before: Before) -> None:
+        super().__init__(before.app)
+        self.ask("/login")
+        self.cookies_before = dict(self.cookies)
+
+
+@pytest.mark.parametrize(
+    "make", [old_apps.flask_session, old_apps.signed_flask_session]
+)
+def test_flask_goes_on_with_its_session_and_flash_messages(
+    make: Any, server: Server, redis: Any
+) -> None:
+    before = make(server)
+    visitor = Visitor(before)
+    app = flask.Flask("after")
+    SmartRedisSessions(app, url=server.url, **before.options)
+
+    @app.get("/")
+    def home() -> Any:
+        flashes = flask.get_flashed_messages(with_categories=True)
+        return {"user": flask.session.get("user"), "flashes": flashes}
+
+    @app.get("/logout")
+    def logout() -> str:
+        flask.session.destroy()  # type: ignore[attr-defined]
+        return "out"
+
+    visitor.app = app
+    told = visitor.ask().json
+    assert told == {"user": "ann", "flashes": [["news", "welcome"]]}
+    assert visitor.cookies["session"] != visitor.cookies_before["session"]
+    assert visitor.ask().json == {"user": "ann", "flashes": []}
+    (key,) = [key for key in redis.scan_iter("*") if redis.type(key) == b"hash"]
+    assert redis.ttl(key) > 30 * 86400  # as it was permanent
+    visitor.ask("/logout")
+    visitor.cookies = visitor.cookies_before
+    assert visitor.ask().json["user"] is None
+
+
+def test_pyramid_goes_on_with_its_session_flash_messages_and_token(
+    server: Server,
+) -> None:
+    visitor = Visitor(old_apps.pyramid_session(server))
+    settings = {
+        "session.url": server.url,
+        "session.cookie_name": "session",
+        "session.cookie_secure": "off",
+        "session.import_from": "pyramid_session_redis",
+        "session.import_secret": SECRET,
+        "session.import_pickle": "true",
+    }
+    with Configurator(settings=settings) as config:
+        config.include("smartredis_wsgi.integrations.pyramid")
+        for path, view in (("/", _pyramid_home), ("/logout", _pyramid_logout)):
+            config.add_route(path, path)
+            config.add_view(view, route_name=path, renderer="json")
+        visitor.app = config.make_wsgi_app()
+    assert visitor.ask().json == {"user": "ann", "new": False, "flash": ["welcome"]}
+    assert visitor.cookies["session"] != visitor.cookies_before["session"]
+    assert visitor.ask().json["flash"] == []
+    visitor.ask("/logout")
+    visitor.cookies = visitor.cookies_before
+    assert visitor.ask().json["user"] is None
+
+
+def _pyramid_home(request: Any) -> dict[str, Any]:
+    session = request.session
+    user, flash = session.get("user"), session.pop_flash()
+    return {"user": user, "new": session.new, "flash": flash}
+
+
+def _pyramid_logout(request: Any) -> dict[str, Any]:
+    request.session.invalidate()
+    return {}
+
+
+@pytest.mark.parametrize("secret", [{}, {"session.secret": SECRET}], ids=["", "signed"])
+def test_a_beaker_application_goes_on_by_one_import_and_two_options(
+    server: Server, secret: dict[str, str]
+) -> None:
+    def app(environ: Any, start_response: Any) -> list[bytes]:
+        session = environ["beaker.session"]
+        if environ["PATH_INFO"] == "/login":
+            session["user"], session["since"] = "ann", RICH["since"]
+            session.save()
+        elif environ["PATH_INFO"] == "/logout":
+            session.delete()
+        start_response("200 OK", [("Content-Type", "text/plain")])
+        return [f"{session.get('user')} {session.get('since')}".encode()]
+
+    options = {"session.type": "ext:redis", "session.url": server.url, **secret}
+    browser = Browser(BeakersOwn(app, options))
+    browser.ask("/login")
+    stayed, seen = dict(browser.cookies), browser.ask().text
+    assert seen.startswith("ann 2026")
+
+    moving = {"session.import_from": "beaker", "session.import_pickle": "true"}
+    browser.app = OurBeaker(app, {**options, **moving})
+    assert browser.ask().text == seen  # it only reads, and does not save
+    assert browser.cookies.keys() == stayed.keys() == {"beaker.session.id"}
+    assert browser.cookies != stayed
+    assert browser.ask().text == seen
+    browser.ask("/logout")
+    browser.cookies = stayed
+    assert browser.ask().text == "None None"

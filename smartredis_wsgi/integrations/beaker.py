@@ -11,6 +11,8 @@ Beaker's options are taken with what they mean here, and ours beside them, such 
 session is in ``environ["beaker.session"]``. As with Beaker, what is changed is stored
 if `save` was called, or if ``session.auto`` is on, when the response begins.
 
+With ``session.import_from = beaker`` sessions that Beaker stored go on.
+
 Other than with Beaker, only what changed is written, an exception or a 5xx drops it, a
 destroyed session stays so, and an access alone writes nothing: `last_accessed` is when
 the session was last saved.
@@ -86,6 +88,9 @@ def translated(options: Mapping[str, Any]) -> Translation:
         meant, note = _meaning(name, value)
         ours |= meant
         notes.append(f"{name} {note}")
+    if ours.get("import_from") == "beaker":  # one cookie's name, and one secret
+        known = {"import_cookie": "cookie_name", "import_secret": "secret"}
+        ours = {new: ours[name] for new, name in known.items() if name in ours} | ours
     return Translation(ours, notes, _is_on(options.get("auto", False)))
 
 

@@ -182,6 +182,8 @@ class SessionMiddleware(DjangoMiddleware):
 def _config() -> Config:
     options = dict(getattr(settings, "SMARTREDIS", {}))
     for name in options:
+        if name.startswith("import_"):
+            raise ConfigError(f"option {name}: no sessions are taken over in Django")
         if name.startswith("cookie_") or name in _OTHERS:
             raise ConfigError(f"option {name}: that is Django's; use its own settings")
     options = {"ttl": settings.SESSION_COOKIE_AGE, "lock_scope": "commit", **options}
