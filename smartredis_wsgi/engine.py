@@ -57,7 +57,7 @@ class Engine:
         scope = "" if isinstance(lock, NoLock) else config.lock_scope
         old = None
         if config.import_from:
-            old = Old(OldCookie(config), OldRecords(config, wire, records))
+            old = Old(OldCookie(config), OldRecords(config, wire, records, events))
         return cls(config, wire, records, codec, lock, scope, near, events, old)
 
     def record_key(self, address: Address) -> str:

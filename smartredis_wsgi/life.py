@@ -107,6 +107,8 @@ class Life(Arrival):
         Where another request's rotation has moved it, still the one that is no more.
         """
         self.fields_to_read()
+        if self._old is not None:
+            return self._next_id or self._fresh_id
         return self._next_id or self._own_id()
 
     @property

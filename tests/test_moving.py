@@ -20,6 +20,7 @@ from smartredis_wsgi import ConfigError, SessionMiddleware, StoreUnavailable, id
 from smartredis_wsgi.ids import Address
 from smartredis_wsgi.integrations.beaker import SessionMiddleware as OurBeaker
 from smartredis_wsgi.integrations.flask import SmartRedisSessions
+from smartredis_wsgi.moving.records import OldRecords
 
 pytestmark = [
     pytest.mark.filterwarnings(f"ignore:{text}:DeprecationWarning")
@@ -298,6 +299,43 @@ def test_a_first_request_that_the_other_has_overtaken_goes_nowhere_after_a_logou
     ann.visit(slowly)
     assert ann.visit() == {}
     assert not [key for key in redis.keys("*") if redis.type(key) == b"hash"]
+
+
+def test_a_change_under_way_is_carried_over_to_an_id_that_another_asked_for(
+    ann: After,
+) -> None:
+    twin = ann.other(OLD)
+
+    def slowly(session: Any) -> None:
+        session["cart"].append("kiwi")
+        twin.visit(lambda other: (other.regenerate_id(), other["cart"].append("plum")))
+
+    ann.visit(slowly)
+    assert "sid" not in ann.cookies
+    assert twin.visit()["cart"] == [*PLAIN["cart"], "plum", "kiwi"]
+
+
+def test_who_logs_out_as_it_is_stored_is_out_wherever_it_was_taken(
+    ann: After, redis: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    peek, peeks, quick = OldRecords._peek, [], ann.other(OLD)
+
+    def late(self: OldRecords, old_id: str) -> Any:
+        peeks.append(old_id)
+        if len(peeks) == 2:  # what is found is stored, and looked at once more
+            redis.delete(f"sess:{old_id}")
+            assert quick.visit()["user"] == "ann"
+        return peek(self, old_id)
+
+    monkeypatch.setattr(OldRecords, "_peek", late)
+    ann.visit()
+    assert quick.visit() == {}
+    assert ann.visit() == {}
+
+
+def test_its_id_is_known_before_it_is_stored(ann: After) -> None:
+    told = ann.visit(lambda session: session.id)
+    assert told == its_id(ann)
 
 
 def test_what_an_interrupted_request_has_stored_is_found(

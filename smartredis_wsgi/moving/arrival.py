@@ -85,7 +85,7 @@ class Arrival(Reading):
             self._old = None
         if self._status is not Status.ALIVE or self._moved or self._old is None:
             return None
-        return ids.id_after(self._old, self._loaded.incarnation)
+        return self._fresh_id
 
     def _store_found(self) -> None:
         assert self._found
@@ -99,11 +99,19 @@ class Arrival(Reading):
             )
             self._status = Status.ALIVE
             self._tell("imported", fields=len(self._found.fields))
-        else:  # another request was faster: go on with what that one has stored
-            self._status = Status.UNREAD
-            self._load(locked=False)
-            if self._status is Status.NEW:
-                self._become_gone()
+        else:
+            self._join()
+
+    def _join(self) -> None:
+        """Go on with what a faster request has stored, wherever it lies by now."""
+        call = self._engine.records.load(self._address.record)
+        self._hold.run(call)
+        if call.result.moved_to:
+            self._follow(call.result.moved_to)
+        self._status = Status.UNREAD
+        self._load(locked=False)
+        if self._status is Status.NEW:
+            self._become_gone()
 
     def _end_old(self) -> bool:
         """End the old record before what lies at the stand-in is destroyed.
@@ -122,13 +130,18 @@ class Arrival(Reading):
 
     def _grace_for(self, new_id: str | None) -> float | None:
         """For how long the stand-in still leads to the session; None: as configured."""
-        fresh = self._old and ids.id_after(self._old, self._loaded.incarnation)
-        return GRACE if new_id and new_id == fresh else None
+        return GRACE if new_id and new_id == self._fresh_id else None
+
+    @property
+    def _fresh_id(self) -> str:
+        """The id that it is to get, or has got if no other was asked for."""
+        assert self._old
+        found = self._found.incarnation if self._found else b""
+        return ids.id_after(self._old, self._loaded.incarnation or found)
 
     @property
     def stored_id(self) -> str | None:
         if self._old is None:
             return super().stored_id
-        fresh = ids.id_after(self._old, self._loaded.incarnation)
-        is_there = Address.of(fresh).record == self._address.record
-        return fresh if self._status is Status.ALIVE and is_there else None
+        is_there = Address.of(self._fresh_id).record == self._address.record
+        return self._fresh_id if self._status is Status.ALIVE and is_there else None

@@ -24,6 +24,7 @@ from .. import ids
 from ..codec import Codec, codec_for
 from ..config import Config
 from ..errors import EncodeError
+from ..events import Events
 from ..ids import Address
 from ..store import Committed, Outcome, Records, size_of
 from ..wire import Call, Patience, Script, Wire
@@ -32,6 +33,7 @@ from .libraries import LIBRARIES, content_of
 from .pickles import Unreadable
 
 GRACE = 60.0  # s for which an old cookie still leads to the session, after the first
+_MOST_MOVES = 16
 _PEEK = Script.named("peek")
 _END = Script.named("end")
 
@@ -49,6 +51,7 @@ class Found(NamedTuple):
 
     id: str
     fields: dict[str, bytes]
+    incarnation: bytes
     ttl: float | None
     """Its own idle timeout, where it had more time left than `ttl` gives."""
 
@@ -60,7 +63,13 @@ class Found(NamedTuple):
 class OldRecords:
     """The records of the library that `import_from` names."""
 
-    def __init__(self, config: Config, wire: Wire, records: Records) -> None:
+    def __init__(
+        self,
+        config: Config,
+        wire: Wire,
+        records: Records,
+        events: Events | None = None,
+    ) -> None:
         """No round trip.
 
         Args:
@@ -74,7 +83,7 @@ class OldRecords:
         self.prefix = self.library.prefix if given is None else given
         self._ours, self._records, self._config = wire, records, config
         url = config.import_url
-        self._wire = Wire(url, config.timeout) if url else wire
+        self._wire = Wire(url, config.timeout, events) if url else wire
         self._codec: Codec = codec_for(config.codec)
         self._limit = 2 * config.max_size  # base 64, and names within a pickle
 
@@ -112,14 +121,22 @@ class OldRecords:
         for one, creation, call in zip(found, creations, calls, strict=True):
             is_ours = creation.result.outcome is Outcome.STORED
             if is_ours and call.result.kind == b"absent":
-                undo = self._records.destroy(one.address.record)
-                self._ours.run(undo, patience=patience)
+                self._undo(one.address.record, patience)
                 results.append(None)
             else:
                 results.append(creation.result)
         if not keep:
             self.end([one.id for one in found], patience)
         return results
+
+    def _undo(self, name: str, patience: Patience | None) -> None:
+        """Destroy what was just stored, also where its client has it moved already."""
+        for _ in range(_MOST_MOVES):
+            call = self._records.destroy(name)
+            self._ours.run(call, patience=patience)
+            name = call.result.moved_to
+            if not name:
+                break
 
     def end(self, its_ids: Iterable[str], patience: Patience | None = None) -> None:
         """End old records; where there are none, do nothing. One round trip."""
@@ -131,8 +148,9 @@ class OldRecords:
         return Call(_PEEK, [key], (self._limit,), lambda answer: Peek(*answer))
 
     def _create(self, found: Found) -> Call[Committed]:
-        incarnation, name = ids.new_incarnation(), found.address.record
-        return self._records.create(name, incarnation, found.fields, found.ttl)
+        return self._records.create(
+            found.address.record, found.incarnation, found.fields, found.ttl
+        )
 
     def _read(self, its_id: str, peek: Peek) -> Found | Unreadable | None:
         if peek.kind == b"absent":
@@ -160,7 +178,7 @@ class OldRecords:
         if size_of(fields) > self._config.max_size:
             raise Unreadable("too large")
         own = left if left is not None and left > self._config.ttl else None
-        return Found(its_id, fields, own)
+        return Found(its_id, fields, ids.new_incarnation(), own)
 
     def _unpickled(self, raw: bytes) -> Any:
         if not self._config.import_pickle:
