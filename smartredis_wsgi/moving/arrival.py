@@ -47,7 +47,7 @@ class Arrival(Reading):
         self._old = its_id
         self._id, self._place = ids.stand_in(its_id), None
         self._status, self.is_new = Status.UNREAD, False
-        self._load(self._locks_requests())
+        self._load(self._locks_requests)
         if self._status is Status.NEW:
             self._look_into(its_id)
         elif self._status is Status.GONE:
