@@ -35,7 +35,7 @@ class After(Browser):
 
     def __init__(self, server: Server, before: Before | None = None, **options: Any):
         super().__init__(None)
-        given = {"url": server.url, "cookie_secure": False, **options}
+        given = {"url": server.url, "cookie_secure": False, "timeout": 10, **options}
         self.options = {**(before.options if before else {}), **given}
         self.status = "200 OK"
         self._middleware = SessionMiddleware(self._run, self.options)
