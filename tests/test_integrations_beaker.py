@@ -91,6 +91,19 @@ def test_options_are_ours_by_their_own_names() -> None:
     assert not auto
 
 
+def test_what_beaker_stored_has_the_cookie_and_secret_that_it_had() -> None:
+    options = translated({"import_from": "beaker", "key": "shop", "secret": "words"})
+    assert options.options["import_cookie"] == "shop"
+    assert options.options["import_secret"] == "words"
+    others = translated(
+        {"import_from": "beaker", "import_cookie": "old", "secret": "new"}
+        | {"import_secret": "older"}
+    )
+    assert others.options["import_cookie"] == "old"
+    assert others.options["import_secret"] == "older"
+    assert "import_cookie" not in translated({"import_from": "flask-session"}).options
+
+
 @pytest.mark.parametrize(
     ("value", "seconds"),
     [

@@ -446,6 +446,7 @@ def test_a_read_leaves_no_lock(server: Server, redis: redis_py.Redis) -> None:
         {"cookie_name": "a"},
         {"secret": "a"},
         {"on_gone": "drop"},
+        {"import_from": "beaker"},
         {"lock": "single", "lock_scope": "request"},
         {"lok": "single"},
     ],

@@ -12,14 +12,17 @@ import pytest
 import redis as redis_py
 from beaker.middleware import SessionMiddleware as BeakersOwn
 from browser import Browser, commands
+from doubles import counting_client
 from old_apps import LIBRARIES, PLAIN, RICH, SECRET, Before
 from pyramid.config import Configurator
 from servers import Server
 
 from smartredis_wsgi import ConfigError, SessionMiddleware, StoreUnavailable, ids
+from smartredis_wsgi.config import Config
 from smartredis_wsgi.ids import Address
 from smartredis_wsgi.integrations.beaker import SessionMiddleware as OurBeaker
 from smartredis_wsgi.integrations.flask import SmartRedisSessions
+from smartredis_wsgi.moving.cookies import OldCookie
 from smartredis_wsgi.moving.records import OldRecords
 
 pytestmark = [
@@ -183,7 +186,7 @@ def test_a_session_that_is_not_touched_is_not_looked_for(
 
 
 def forged(value: str) -> Iterator[str]:
-    yield value[:-1] + ("A" if value[-1] != "A" else "B")
+    yield value[:30] + ("A" if value[30] != "A" else "B") + value[31:]
     yield value[1:]
     yield "x" * 60
     yield "s:x.y"
@@ -218,6 +221,49 @@ def test_one_that_has_moved_in_costs_what_any_session_costs(
     with commands(server) as asked:
         ann.visit()
     assert len([line for line in asked if "EVAL" in line.upper()]) == 1
+
+
+@pytest.mark.parametrize(
+    ("act", "trips"), [(dict, 6), (put("n", 4), 6), (destroy, 4)], ids=str
+)
+def test_the_first_request_costs_five_round_trips_more(
+    server: Server, act: Act, trips: int
+) -> None:
+    before = old_apps.connect_redis(server)
+    with counting_client(server.url) as spy:
+        moved = moved_in(server, before, url=None, client=spy)
+        spy.trips.reset()
+        moved.visit(act)
+        assert spy.trips.count == trips
+        moved.cookies.pop("sid", None)
+        spy.trips.reset()
+        moved.visit(lambda _: None)
+        assert spy.trips.count == 0
+
+
+def test_a_visitor_with_an_old_cookie_that_leads_nowhere_costs_two(
+    server: Server, redis: Any
+) -> None:
+    before = old_apps.connect_redis(server)
+    with counting_client(server.url) as spy:
+        moved = moved_in(server, before, url=None, client=spy)
+        redis.flushdb()
+        spy.trips.reset()
+        assert moved.visit() == {}
+        assert spy.trips.count == 2
+
+
+@pytest.mark.parametrize("junk", ["connect.sid=s:", "connect.sid=", '="', ",;", "s:.;"])
+def test_a_hostile_header_is_searched_in_one_go(junk: str) -> None:
+    options = {"url": "redis://localhost", "import_from": "connect-redis"}
+    cookie = OldCookie(Config.build({**options, "import_secret": SECRET}))
+    value = old_apps.cookie_signature("x" * 32, SECRET)
+    assert cookie.find(junk * 20_000) is None
+    assert cookie.find(f"bad[name]=1; connect.sid=s:x.y;connect.sid=s:{value}") == (
+        "x" * 32
+    )
+    assert cookie.find(f"a=1, connect.sid=s%3A{value}, b=2") == "x" * 32
+    assert cookie.find(f"xconnect.sid=s:{value}") is None
 
 
 # -- requests at once ----------------------------------------------------------------
