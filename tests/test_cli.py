@@ -481,13 +481,25 @@ def test_check_names_the_master_that_does_not_answer(server, masters, tmp_path):
 
 def test_no_password_or_secret_is_shown(tmp_path):
     ini = tmp_path / "site.ini"
-    ini.write_text("[site]\nsession.secret = hush-hush\n")
+    ini.write_text(
+        "[site]\nsession.secret = hush-hush\nsession.import_secret = hush\n"
+        "session.import_from = beaker\n"
+        "session.import_url = redis://bob:hidden@127.0.0.1/1\n"
+    )
     url = f"redis://ann:hidden@127.0.0.1:{free_port()}/0"
     for words in (["check"], ["list"], ["check", "--json"]):
         ran = CliRunner().invoke(main, ["--config", str(ini), "--url", url, *words])
         assert ran.exit_code == 1
         assert "hidden" not in ran.output
         assert "hush" not in ran.output
+
+
+def test_check_tells_of_a_secret_of_the_old_cookie_that_is_missing(server, tmp_path):
+    ini = tmp_path / "site.ini"
+    ini.write_text(f"[session]\nurl = {server.url}\nimport_from = connect-redis\n")
+    ran = CliRunner().invoke(main, ["--config", str(ini), "check"])
+    assert ran.exit_code == 1
+    assert "problem: option import_secret" in ran.stderr
 
 
 def test_check_takes_the_examples_file():

@@ -13,6 +13,7 @@ from ..config import Config
 from ..connect import client_for
 from ..errors import ConfigError, SmartRedisError
 from ..locks import Redlock
+from ..moving.cookies import OldCookie
 from .group import common
 from .rendering import in_a_line, tell
 from .settings import Settings
@@ -39,6 +40,8 @@ def check(given: dict[str, Any]) -> None:
             servers, advice = _examined(config)
         if not problems and config.lock_nodes:
             Redlock(config.lock_nodes)
+        if not problems and config.import_from:
+            OldCookie(config)
     except (SmartRedisError, RedisError, RedisClusterException) as failure:
         problems.append(in_a_line(failure))
     problems += _silent_nodes(config) if not problems else []
@@ -100,9 +103,9 @@ def _options(settings: Settings, config: Config) -> list[dict[str, Any]]:
 
 def _harmless(name: str, given: Any, value: Any) -> Any:
     """An option's value without what is secret in it."""
-    if name == "secret":
+    if name in ("secret", "import_secret"):
         return f"({len(value)} given)" if value else "none"
-    if name == "url":
+    if name in ("url", "import_url"):
         return _without_password(str(given)) if given else None
     if name == "lock_nodes":
         return [_without_password(node) for node in value] if given else []
