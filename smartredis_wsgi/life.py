@@ -413,7 +413,7 @@ class Life(Arrival):
         """
         self.check_writable()
         found, begun = Destroyed(Kind.ABSENT, self._loaded.moved_to), time.monotonic()
-        is_old = self._old is not None and self._end_old()
+        is_old = self._old is not None and self._end_old(is_logout=True)
         if is_old or self._status in (Status.UNREAD, Status.ALIVE):
             found = self._destroy()
         while found.moved_to:

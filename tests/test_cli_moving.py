@@ -77,6 +77,22 @@ def test_pickles_need_no_opt_in_afterwards(server: Server) -> None:
     assert other.visit()["user"] == "ann"
 
 
+def test_two_first_requests_at_once_make_one_session_with_both_changes(
+    server: Server,
+) -> None:
+    client = ann(server)
+    told(server, "connect-redis")
+    twin = client.other("connect.sid")
+
+    def slowly(session: Any) -> None:
+        session["cart"].append("kiwi")
+        twin.visit(lambda other: other["cart"].append("plum"))
+
+    client.visit(slowly)
+    assert client.cookies["sid"] == twin.cookies["sid"]
+    assert client.visit()["cart"] == [*PLAIN["cart"], "plum", "kiwi"]
+
+
 def ann(server: Server) -> After:
     return moved_in(server, old_apps.connect_redis(server))
 

@@ -13,7 +13,7 @@ from ..config import Config
 from ..connect import client_for
 from ..errors import ConfigError
 from ..moving.libraries import LIBRARIES
-from ..moving.records import Found, OldRecords
+from ..moving.records import MARK, Found, OldRecords
 from ..store import Outcome
 from .group import common
 from .rendering import LongWork, tell
@@ -62,7 +62,8 @@ class _Move:
         prefix, library = self._old.prefix, self._old.library
         for key in scan(self.client, f"{glob(prefix)}*{glob(library.suffix)}"):
             its_id = library.id(prefix, key)
-            if its_id and _AN_ID.fullmatch(its_id) and not _OURS.search(key):
+            is_ours = key.startswith(MARK) or _OURS.search(key)
+            if its_id and _AN_ID.fullmatch(its_id) and not is_ours:
                 yield its_id
 
     def take(self, its_ids: list[str], sums: _Sums, keep: bool, dry_run: bool) -> None:

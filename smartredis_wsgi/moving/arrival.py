@@ -80,7 +80,7 @@ class Arrival(Reading):
         if self._status is Status.FOUND:
             self._store_found()
         elif self._status is Status.ALIVE and not self._moved:
-            self._end_old()
+            self._end_old(is_logout=False)
         if self._status is Status.GONE:
             self._old = None
         if self._status is not Status.ALIVE or self._moved or self._old is None:
@@ -113,14 +113,14 @@ class Arrival(Reading):
         if self._status is Status.NEW:
             self._become_gone()
 
-    def _end_old(self) -> bool:
-        """End the old record before what lies at the stand-in is destroyed.
+    def _end_old(self, is_logout: bool) -> bool:
+        """End the old record, before what lies at the stand-in is destroyed or moved.
 
         Returns:
             Whether it was all that there was.
         """
         assert self._old
-        self._old_records.end([self._old], self._hold.patience)
+        self._old_records.end([self._old], self._hold.patience, is_logout)
         return self._status is Status.FOUND
 
     @property

@@ -11,9 +11,10 @@ of its client gives it a fresh id. No cookie can hold a stand-in, see `ids`.
                            +-- for a minute, "moved": for requests under way
 
 `settle` makes the record of ours first and ends the old one last, so nothing is lost
-wherever it is interrupted. In between it looks once more whether the old one is there:
-a session that was logged out meanwhile is not brought back. For that, who logs out ends
-the old record first, and then what lies at the stand-in.
+wherever it is interrupted. In between it looks once more whether the old one is there,
+or was taken over by a faster request, which leaves a mark: a session that was logged
+out meanwhile is not brought back. For that, who logs out ends the old record first,
+without a mark, and then what lies at the stand-in.
 """
 
 import time
@@ -33,6 +34,7 @@ from .libraries import LIBRARIES, content_of
 from .pickles import Unreadable
 
 GRACE = 60.0  # s for which an old cookie still leads to the session, after the first
+MARK = "taken:"  # begins the key of what marks an old one as taken over
 _MOST_MOVES = 16
 _PEEK = Script.named("peek")
 _END = Script.named("end")
@@ -138,14 +140,28 @@ class OldRecords:
             if not name:
                 break
 
-    def end(self, its_ids: Iterable[str], patience: Patience | None = None) -> None:
+    def end(
+        self,
+        its_ids: Iterable[str],
+        patience: Patience | None = None,
+        is_logout: bool = False,
+    ) -> None:
         """End old records; where there are none, do nothing. One round trip."""
-        keys = [self.library.key(self.prefix, its_id) for its_id in its_ids]
-        self._wire.run(*[_end(key) for key in keys], patience=patience)
+        mark_ms = 0 if is_logout else round(GRACE * 1000)
+        calls = [
+            Call(_END, self._keys(its_id), (mark_ms,), lambda _: None)
+            for its_id in its_ids
+        ]
+        self._wire.run(*calls, patience=patience)
+
+    def _keys(self, its_id: str) -> tuple[str, str]:
+        """Of the record and its mark, which a Cluster keeps in one slot."""
+        key = self.library.key(self.prefix, its_id)
+        return key, f"{MARK}{{{key}}}"
 
     def _peek(self, its_id: str) -> Call[Peek]:
-        key = self.library.key(self.prefix, its_id)
-        return Call(_PEEK, [key], (self._limit,), lambda answer: Peek(*answer))
+        keys = self._keys(its_id)
+        return Call(_PEEK, keys, (self._limit,), lambda answer: Peek(*answer))
 
     def _create(self, found: Found) -> Call[Committed]:
         return self._records.create(
@@ -153,7 +169,7 @@ class OldRecords:
         )
 
     def _read(self, its_id: str, peek: Peek) -> Found | Unreadable | None:
-        if peek.kind == b"absent":
+        if peek.kind in (b"absent", b"taken"):
             return None
         try:
             if peek.kind != b"there":
@@ -184,7 +200,3 @@ class OldRecords:
         if not self._config.import_pickle:
             raise Unreadable("a pickle; import_pickle is off")
         return pickles.read(raw, self._limit)
-
-
-def _end(key: str) -> Call[None]:
-    return Call(_END, [key], (), lambda _: None)

@@ -51,12 +51,12 @@ if its_kind == 'alive' then
 end
 
 -- May it be written to?
-if is_taken then return {nonce, 'gone', 0, ''} end
 if kind == 'foreign' then kind = 'absent' end
 if kind == 'moved' then
   return {nonce, kind, now_ms() < meta.till and 1 or 0, '', meta.key}
 end
 if kind ~= 'alive' then return {nonce, kind, 0, ''} end
+if is_taken then return {nonce, 'gone', 0, ''} end
 local function refused(outcome, detail)
   return {nonce, outcome, meta.version, meta.incarnation, detail}
 end
