@@ -6,13 +6,14 @@ before; its application says when the illness is to strike.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from typing import Any, NamedTuple
 from wsgiref.validate import validator
 
 import valkey
 from doubles import FlakyProxy
-from histories.visitor import App, app, send
+from histories.visitor import app, send
 from redis import ConnectionError as RedisConnectionError
 from redis import Redis, RedisCluster
 from redis import TimeoutError as RedisTimeoutError
@@ -25,8 +26,11 @@ from smartredis_wsgi import Session, SessionMiddleware, SessionStore
 RETRIED = (RedisConnectionError, RedisTimeoutError)
 CLIENTS = ("url", "retries", "gives up", "never gives up")
 """The product's own holds connections; the last one, valkey-py's, has no deadline."""
+STUBBORN = ("never gives up",)
+"""Those that a Cluster which is down can't make give up, either."""
 BEFORE = {"n": 0}
 LOCK_EXPIRY = 60.0
+LOOK_SECONDS = 10.0
 Strike = Callable[[], object]
 
 
@@ -109,11 +113,12 @@ class Seen(NamedTuple):
 class Cell:
     """One request to a site of its own, by a client of its own."""
 
-    def __init__(self, name: str, site: App) -> None:
+    def __init__(self, name: str, site: SessionMiddleware) -> None:
         self.name = name
         self.runs = 0
         """How often the application was run for the request."""
         self._act, self._site = ACTS[name], validator(site)
+        self._transport = site.store._engine.wire._transport
         self._next_id = ""
 
     def prepare(self) -> None:
@@ -135,6 +140,11 @@ class Cell:
         cookie = "" if self.name == "create" else self._cookie
         return send(self._site, act, cookie).status.partition(" ")[0]
 
+    def is_quiet(self) -> bool:
+        """Whether nothing is under way of what its requests have given up."""
+        crew = getattr(self._transport, "_crew", None)
+        return not crew or all(job.is_over for job in crew._left)
+
     def serves(self) -> bool:
         """Whether the site answers another request."""
         return send(self._site, dict, self._cookie).status == "200 OK"
@@ -146,7 +156,7 @@ class Cell:
             AssertionError: What is stored is neither what was nor what should be, or
                 a lock would stay.
         """
-        store = SessionStore.from_config(client=admin)
+        store = SessionStore.from_config(client=admin, timeout=LOOK_SECONDS)
         lock = f"lock:{store.lock_name(self._first_id)}"
         assert admin.ttl(lock) in {-2, *range(round(LOCK_EXPIRY) + 1)}
         is_locked = bool(admin.delete(lock))
@@ -171,36 +181,43 @@ def _fields(store: SessionStore, session_id: str) -> dict[str, Any]:
         return dict(session)
 
 
-def site_of(kind: str, proxy: FlakyProxy, lock: str, timeout: float) -> App:
+class Haste(NamedTuple):
+    """How long a request may wait for Redis, and a client that repeats for a reply."""
+
+    timeout: float
+    reply: float
+
+
+def site_of(kind: str, proxy: FlakyProxy, lock: str, haste: Haste) -> SessionMiddleware:
     """A middleware whose client, of that kind, goes by the proxy."""
-    options: dict[str, Any] = {
-        "lock": lock,
-        "timeout": timeout,
-        "lock_expiry": LOCK_EXPIRY,
-    }
+    options = _options(lock, haste)
     if kind == "url":
         return SessionMiddleware(app, options, url=proxy.url)
-    return SessionMiddleware(app, options, client=_client_of(kind, proxy, timeout))
+    return SessionMiddleware(app, options, client=_client_of(kind, proxy, haste))
 
 
-def _client_of(kind: str, proxy: FlakyProxy, timeout: float) -> Any:
+def _options(lock: str, haste: Haste) -> dict[str, Any]:
+    return {"lock": lock, "timeout": haste.timeout, "lock_expiry": LOCK_EXPIRY}
+
+
+def _client_of(kind: str, proxy: FlakyProxy, haste: Haste) -> Any:
     if kind == "never gives up":
         return valkey.Valkey.from_url(proxy.url)
     if kind == "gives up":
-        return proxy.client(socket_timeout=timeout)
-    # What it repeats has to be answered within the request's time, too.
+        return proxy.client(socket_timeout=haste.timeout)
     retry = Retry(NoBackoff(), 1, RETRIED)
-    return proxy.client(socket_timeout=timeout / 2, retry=retry)
+    return proxy.client(socket_timeout=haste.reply, retry=retry)
 
 
-def site_in(cluster: Cluster, kind: str, lock: str) -> App:
+def site_in(cluster: Cluster, kind: str, lock: str, haste: Haste) -> SessionMiddleware:
     """The same, where the records live in a Cluster."""
-    options: dict[str, Any] = {"lock": lock, "lock_expiry": LOCK_EXPIRY}
+    options = _options(lock, haste)
     if kind == "url":
         return SessionMiddleware(app, options, url=cluster.url)
     port = cluster.nodes[0].port
     if kind == "never gives up":
-        client: Any = valkey.ValkeyCluster(host=HOST, port=port)
+        endless: Any = {"cluster_error_retry_attempts": sys.maxsize}
+        client: Any = valkey.ValkeyCluster(host=HOST, port=port, **endless)
     else:
         retry = Retry(NoBackoff(), int(kind == "retries"))
         client = RedisCluster(host=HOST, port=port, retry=retry)
