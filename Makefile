@@ -1,11 +1,11 @@
-# make demo [ARGS=--once] | test | explore | histories | soak | evict |
-#      | holders | waits | redirects | matrix | bench [ARGS=--quick] | bench-pytest | docs |
-#      | screenshot [ARGS=--dark] | lint | clean
+# make demo [ARGS=--once] | test | explore | histories | soak | evict | holders |
+#      | waits | replies | redirects | matrix | bench [ARGS=--quick] |
+#      | bench-pytest | docs | screenshot [ARGS=--dark] | lint | clean
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test explore histories soak evict holders waits redirects matrix bench bench-pytest docs screenshot lint clean
+.PHONY: demo test explore histories soak evict holders waits replies redirects matrix bench bench-pytest docs screenshot lint clean
 
 demo: $(VENV)/ready-demo
 	@$(BIN)/python -m smartredis_wsgi.demo $(ARGS)
@@ -34,6 +34,9 @@ holders: $(VENV)/ready-test
 
 waits: $(VENV)/ready-test
 	cd tests && ../$(BIN)/python -m illness.waits
+
+replies: $(VENV)/ready-test
+	cd tests && ../$(BIN)/python -m illness.replies $(ARGS)
 
 matrix: $(VENV)/ready-matrix
 	$(BIN)/nox $(ARGS)

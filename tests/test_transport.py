@@ -6,12 +6,9 @@ import contextlib
 import gc
 import os
 import signal
-import subprocess
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -267,22 +264,6 @@ def test_an_exchange_that_is_abandoned_leaves_no_answer_behind(
         signal.signal(signal.SIGALRM, before)
     wait_until(lambda: len(connected(redis)) == 1, SOON, "the others' end")
     transport.drop()
-
-
-def test_greenlets_that_are_torn_out_of_requests_leave_nothing_to_others(
-    server: Server,
-) -> None:
-    script = Path(__file__).with_name("torn.py")
-    ran = subprocess.run(
-        [sys.executable, script, server.url],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=True,
-    )
-    foreign, torn, requests = map(int, ran.stdout.split())
-    assert foreign == 0
-    assert 0 < torn < requests
 
 
 def test_connections_that_nobody_needed_for_long_are_closed(

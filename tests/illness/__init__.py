@@ -7,6 +7,7 @@
     table.py    what docs/reliability.md promises
     groups.py   a Sentinel group and a Cluster that fail over
     waits.py    how long requests wait for a server that is paused
+    replies.py  whose answer one gets when waits are torn, by torn.py
     holders.py  two who hold one lock at the same time
     eviction.py sessions that were destroyed, and whose tombstones were evicted
 """
