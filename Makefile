@@ -1,11 +1,11 @@
 # make demo [ARGS=--once] | test | explore | histories | soak | evict | holders |
-#      | waits | replies | redirects | matrix | bench [ARGS=--quick] |
+#      | failover | waits | replies | redirects | matrix | bench [ARGS=--quick] |
 #      | bench-pytest | docs | screenshot [ARGS=--dark] | lint | clean
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test explore histories soak evict holders waits replies redirects matrix bench bench-pytest docs screenshot lint clean
+.PHONY: demo test explore histories soak evict holders failover waits replies redirects matrix bench bench-pytest docs screenshot lint clean
 
 demo: $(VENV)/ready-demo
 	@$(BIN)/python -m smartredis_wsgi.demo $(ARGS)
@@ -31,6 +31,9 @@ evict: $(VENV)/ready-test
 
 holders: $(VENV)/ready-test
 	cd tests && ../$(BIN)/python -m illness.holders $(ARGS)
+
+failover: $(VENV)/ready-test
+	cd tests && ../$(BIN)/python -m illness.failover $(ARGS)
 
 waits: $(VENV)/ready-test
 	cd tests && ../$(BIN)/python -m illness.waits

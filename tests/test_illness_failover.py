@@ -1,26 +1,16 @@
-"""Masters that die and slots that move while requests run."""
+"""Masters that die and slots that move while requests run; see ``make failover``."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
 import pytest
-from illness.groups import (
-    AFTER,
-    BEFORE,
-    DURING,
-    FAST,
-    Load,
-    SentinelGroup,
-    fail_over,
-    move_slots,
-)
-from redis import RedisCluster
-from servers import HOST, Cluster, Server, assert_sessions_expire, free_port
+from illness.failover import SCENES, without_replica
+from illness.groups import SentinelGroup
+from servers import HOST, free_port
 
 from smartredis_wsgi import SessionStore, StoreUnavailable
 
-LOCKS = ["none", "single"]
 ENOUGH = 60
 
 
@@ -30,76 +20,15 @@ def group() -> Iterator[SentinelGroup]:
         yield group
 
 
-@pytest.fixture
-def cluster_with_replicas() -> Iterator[Cluster]:
-    options = (*FAST, "--cluster-node-timeout", "1000")
-    with Cluster("valkey", *options, has_replicas=True) as cluster:
-        yield cluster
-
-
-def assert_nothing_is_wrong(load: Load, *servers: Server) -> None:
-    tally = load.judge()
-    for server in servers:
-        with server.client() as admin:
-            assert_sessions_expire(admin)
+@pytest.mark.parametrize("scene", SCENES)
+def test_what_redis_has_kept_is_there_once_and_nobody_is_back(scene: str) -> None:
+    tally = SCENES[scene](ENOUGH)
     assert tally.acked >= 2 * ENOUGH
     assert not tally.violations, tally
 
 
-def test_what_a_replica_has_survives_its_master(group: SentinelGroup) -> None:
-    with group.master.client() as before, group.replica.client() as after:
-        load = Load(group.url, "none", before, group.master)
-        with load.running():
-            load.enter(BEFORE, ENOUGH)
-            load.enter(DURING, 0)
-            group.fail_over()
-            load.enter(AFTER, ENOUGH)
-        load.look_by(after)
-        assert_nothing_is_wrong(load, group.replica)
-
-
-def test_what_no_replica_has_is_lost_and_the_ledger_sees_it(
-    group: SentinelGroup,
-) -> None:
-    with group.master.client() as before, group.replica.client() as after:
-        load = Load(group.url, "none", before, None)
-        with load.running():
-            load.enter(BEFORE, ENOUGH)
-            after.replicaof(HOST, free_port())
-            load.enter(DURING, ENOUGH)
-            group.fail_over()
-            load.enter(AFTER, 1)
-        load.look_by(after)
-        assert load.judge().lost
-
-
-def test_what_a_replica_has_survives_a_clusters_master(
-    cluster_with_replicas: Cluster,
-) -> None:
-    cluster = cluster_with_replicas
-    with RedisCluster(host=HOST, port=cluster.nodes[1].port) as client:
-        load = Load(cluster.url, "none", client, cluster.nodes[0])
-        with load.running():
-            load.enter(BEFORE, ENOUGH)
-            load.enter(DURING, 0)
-            fail_over(cluster)
-            load.enter(AFTER, ENOUGH)
-        assert_nothing_is_wrong(load, cluster.replicas[0], *cluster.nodes[1:])
-
-
-@pytest.mark.parametrize("lock", LOCKS)
-def test_slots_may_move_under_load(lock: str) -> None:
-    with (
-        Cluster("valkey") as cluster,
-        RedisCluster(host=HOST, port=cluster.nodes[1].port) as client,
-    ):
-        load = Load(cluster.url, lock, client, None)
-        with load.running():
-            load.enter(BEFORE, ENOUGH)
-            load.enter(DURING, 0)
-            assert move_slots(cluster)
-            load.enter(AFTER, ENOUGH)
-        assert_nothing_is_wrong(load, *cluster.nodes)
+def test_what_no_replica_has_is_lost_and_the_ledger_sees_it() -> None:
+    assert without_replica(ENOUGH).lost
 
 
 def test_a_logout_that_a_failover_undoes_is_told_where_replicas_are_waited_for(

@@ -148,7 +148,7 @@ def by_timeout(found: Found, ask: Ask, count: int) -> None:
 
     longest = GREENLETS * _usual_seconds(ask)
     while found.torn < count:
-        Pool(GREENLETS).map(take_both, range(count - found.torn))
+        Pool(GREENLETS).map(take_both, range(5 * GREENLETS))
 
 
 HOWS = {"signal": by_signal, "timeout": by_timeout}
