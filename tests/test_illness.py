@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import itertools
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, ExitStack
 from functools import partial
+from typing import Any
 
 import pytest
 from conftest import Backend
@@ -15,11 +16,15 @@ from doubles import FlakyProxy
 from illness.cells import (
     ACTS,
     CLIENTS,
+    HASTY,
+    PATIENT,
+    REPEATING,
     STUBBORN,
     Cell,
     Haste,
     Seen,
     Strike,
+    site_by,
     site_in,
     site_of,
 )
@@ -32,9 +37,10 @@ from illness.states import (
     all_paused,
     reloading,
     slow_to_load,
+    some_ill,
     without_a_slot,
 )
-from illness.table import DOCUMENT, allows, promises
+from illness.table import DOCUMENT, MASTERS_HEAD, allows, promises
 from illness.waits import ALONE, measure
 from redis import Redis, RedisCluster
 from servers import HOST, Cluster, Server, assert_sessions_expire, wait_until
@@ -42,17 +48,26 @@ from servers import HOST, Cluster, Server, assert_sessions_expire, wait_until
 from smartredis_wsgi import SessionMiddleware
 
 PROMISES = promises(DOCUMENT.read_text("utf-8"))
-PATIENT, HASTY = Haste(5.0, 2.5), Haste(1.0, 0.5)
-REPEATING = Haste(5.0, 1.0)
-"""For a client that is to have an answer to what it repeats after a timeout."""
+OF_MASTERS = promises(DOCUMENT.read_text("utf-8"), MASTERS_HEAD)
+LOCKING = [name for name, act in ACTS.items() if act.lock == "single"]
+MASTERS = {
+    f"{count} {state}": (n, state)
+    for n, count in enumerate(("one", "two"), 1)
+    for state in ("down", "paused", "black hole")
+}
 
 
 class Ward:
     """A cell for each kind of request and of client."""
 
-    def __init__(self, make_site: Callable[[str, str], SessionMiddleware]) -> None:
+    def __init__(
+        self,
+        make_site: Callable[[str, str], SessionMiddleware],
+        names: Iterable[str] = ACTS,
+        kinds: Sequence[str] = CLIENTS,
+    ) -> None:
         self.cells: dict[tuple[str, str], Cell] = {}
-        for name, kind in itertools.product(ACTS, CLIENTS):
+        for name, kind in itertools.product(names, kinds):
             self.cells[name, kind] = Cell(name, make_site(kind, ACTS[name].lock))
             self.cells[name, kind].prepare()
 
@@ -121,27 +136,33 @@ def ward_by(
 
 
 def discharge(
-    ward: Ward, answers: Sequence[str], admin: Redis | RedisCluster
+    ward: Ward,
+    answers: Sequence[str],
+    admin: Redis | RedisCluster,
+    masters: Sequence[Redis] = (),
 ) -> dict[str, Seen]:
     """What is seen of each cell; each application ran once, and serves again."""
     seen = {}
     for (place, cell), answer in zip(ward.cells.items(), answers, strict=True):
         assert cell.runs == 1, f"{place}: the application ran {cell.runs} times"
-        seen[", ".join(place)] = cell.look(answer, admin)
+        seen[", ".join(place)] = cell.look(answer, admin, masters)
     for place, cell in ward.cells.items():
         wait_until(cell.serves, SECONDS, f"{place} recovers")
     return seen
 
 
 def broken(
-    row: str, seen: dict[str, Seen], kinds: Sequence[str] = CLIENTS
+    row: str,
+    seen: dict[str, Seen],
+    kinds: Sequence[str] = CLIENTS,
+    table: Mapping[str, Mapping[str, str]] = PROMISES,
 ) -> list[str]:
     """Where the row of the table is not what was seen."""
     told = []
     for place, what in seen.items():
         request, _, kind = place.partition(", ")
-        if kind in kinds and not allows(PROMISES[row][request], what):
-            told.append(f"{place}: {what}, not {PROMISES[row][request]}")
+        if kind in kinds and not allows(table[row][request], what):
+            told.append(f"{place}: {what}, not {table[row][request]}")
     return told
 
 
@@ -208,6 +229,31 @@ def test_a_cluster_that_is_down_is_what_the_table_says(cluster: Cluster) -> None
     assert not broken("`CLUSTERDOWN`, tried on", seen, STUBBORN)
 
 
+# -- a lock's masters, while the records are well --------------------------------------
+
+
+@pytest.mark.parametrize("illness", MASTERS)
+def test_what_ill_masters_do_is_what_the_table_says(
+    server: Server, masters: list[Server], proxies: list[FlakyProxy], illness: str
+) -> None:
+    count, state = MASTERS[illness]
+    proxies += [FlakyProxy(master) for master in masters[:3]]
+    lock_wait = HASTY.timeout if count > 1 else SECONDS
+    sick = Ward(lambda *_: site_by(proxies, server, lock_wait), LOCKING, ["url"])
+    answers = sick.fall_ill_together(some_ill(state, masters[:count], proxies[:count]))
+    with ExitStack() as open_:
+        admin = open_.enter_context(server.client())
+        admins = [open_.enter_context(master.client()) for master in masters[:3]]
+        if "lock" not in OF_MASTERS[illness]["unlock"]:  # a slow one is told, too
+            wait_until(lambda: not any(map(locks_at, admins)), SECONDS, "their end")
+        seen = discharge(sick, answers, admin, admins)
+    assert not broken(illness, seen, table=OF_MASTERS)
+
+
+def locks_at(admin: Redis) -> Any:
+    return admin.keys("lock:*")
+
+
 # -- the table, and whether it can be believed -----------------------------------------
 
 
@@ -216,6 +262,8 @@ def test_the_table_has_each_illness_and_each_request() -> None:
     in_cluster = {"`CLUSTERDOWN`", "`CLUSTERDOWN`, tried on"}
     assert PROMISES.keys() == {*STATES, *ACCIDENTS, *alone, *in_cluster}
     assert all(row.keys() == ACTS.keys() for row in PROMISES.values())
+    assert OF_MASTERS.keys() == MASTERS.keys()
+    assert all([*row] == LOCKING for row in OF_MASTERS.values())
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ before; its application says when the illness is to strike.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 from wsgiref.validate import validator
 
@@ -19,7 +19,7 @@ from redis import Redis, RedisCluster
 from redis import TimeoutError as RedisTimeoutError
 from redis.backoff import NoBackoff
 from redis.retry import Retry
-from servers import HOST, Cluster
+from servers import HOST, Cluster, Server
 
 from smartredis_wsgi import Session, SessionMiddleware, SessionStore
 
@@ -149,17 +149,26 @@ class Cell:
         """Whether the site answers another request."""
         return send(self._site, dict, self._cookie).status == "200 OK"
 
-    def look(self, status: str, admin: Redis | RedisCluster) -> Seen:
+    def look(
+        self,
+        status: str,
+        admin: Redis | RedisCluster,
+        masters: Sequence[Redis | RedisCluster] = (),
+    ) -> Seen:
         """What is seen by a client that goes another way; a lock's expiry is made up.
+
+        Args:
+            masters: Where the locks are, if not there.
 
         Raises:
             AssertionError: What is stored is neither what was nor what should be, or
                 a lock would stay.
         """
         store = SessionStore.from_config(client=admin, timeout=LOOK_SECONDS)
-        lock = f"lock:{store.lock_name(self._first_id)}"
-        assert admin.ttl(lock) in {-2, *range(round(LOCK_EXPIRY) + 1)}
-        is_locked = bool(admin.delete(lock))
+        lock, is_locked = f"lock:{store.lock_name(self._first_id)}", False
+        for place in masters or [admin]:
+            assert place.ttl(lock) in {-2, *range(round(LOCK_EXPIRY) + 1)}
+            is_locked |= bool(place.delete(lock))
         ids = [self._first_id] * (self.name != "create") + [self._next_id]
         found = [fields for name in ids if name and (fields := _fields(store, name))]
         return Seen(status, self._judge(found), is_locked)
@@ -188,6 +197,11 @@ class Haste(NamedTuple):
     reply: float
 
 
+PATIENT, HASTY = Haste(5.0, 2.5), Haste(1.0, 0.5)
+REPEATING = Haste(5.0, 1.0)
+"""For a client that is to have an answer to what it repeats after a timeout."""
+
+
 def site_of(kind: str, proxy: FlakyProxy, lock: str, haste: Haste) -> SessionMiddleware:
     """A middleware whose client, of that kind, goes by the proxy."""
     options = _options(lock, haste)
@@ -207,6 +221,15 @@ def _client_of(kind: str, proxy: FlakyProxy, haste: Haste) -> Any:
         return proxy.client(socket_timeout=haste.timeout)
     retry = Retry(NoBackoff(), 1, RETRIED)
     return proxy.client(socket_timeout=haste.reply, retry=retry)
+
+
+def site_by(
+    masters: Sequence[FlakyProxy], records: Server, lock_wait: float
+) -> SessionMiddleware:
+    """One that goes to its records as it should, and to its lock's masters by these."""
+    options = _options("redlock", PATIENT) | {"lock_wait": lock_wait}
+    nodes = [proxy.url for proxy in masters]
+    return SessionMiddleware(app, options, url=records.url, lock_nodes=nodes)
 
 
 def site_in(cluster: Cluster, kind: str, lock: str, haste: Haste) -> SessionMiddleware:

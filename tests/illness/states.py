@@ -186,6 +186,17 @@ STATES: dict[str, Harm] = {
     "`OOM`": full,
     "`MISCONF`": misconfigured,
 }
+
+
+@contextlib.contextmanager
+def some_ill(state: str, servers: Sequence[Server], proxies: Proxies) -> Iterator[None]:
+    """All of these are in that state, each behind a proxy."""
+    with contextlib.ExitStack() as open_:
+        for server, proxy in zip(servers, proxies, strict=True):
+            open_.enter_context(STATES[state](server, [proxy]))
+        yield
+
+
 HANGING = {"paused", "black hole", "reply too late"}
 
 

@@ -10,12 +10,12 @@ from pathlib import Path
 from .cells import Seen
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "reliability.md"
-HEAD = "| illness |"
+HEAD, MASTERS_HEAD = "| illness |", "| masters |"
 
 
-def promises(text: str) -> dict[str, dict[str, str]]:
+def promises(text: str, head: str = HEAD) -> dict[str, dict[str, str]]:
     """Illness -> request -> what it gets; of the one table that begins so."""
-    lines = text.partition(HEAD)[2].splitlines()
+    lines = text.partition(head)[2].splitlines()
     requests = _cells(lines[0])
     rows: dict[str, dict[str, str]] = {}
     for line in lines[2:]:
