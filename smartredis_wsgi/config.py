@@ -401,9 +401,8 @@ class Config:
         seconds,
         "all that one request may wait for Redis, lock waits aside",
         """Over it there is a `StoreUnavailable`, and the client gets 503. Keep it below
-        the timeout of the server and of the proxy in front. A client of another class
-        than `redis.Redis`, and a Cluster's, has deadlines of its own for each
-        command.""",
+        the timeout of the server and of the proxy in front. It holds whatever client is
+        handed in; one that tries on by itself is left to it on a thread.""",
     )
     max_size: int = _option(
         1 << 20,

@@ -113,9 +113,10 @@ def _fill(admin: Redis, policy: str) -> None:
     used: int = admin.info("memory")["used_memory"]  # type: ignore[index]
     admin.config_set("maxmemory", used + SPARE)
     for turn in range(LOAD * SPARE // 10_000):
+        pipe = admin.pipeline(transaction=False)
         for number in range(10):
-            with contextlib.suppress(RedisError):
-                admin.set(f"other {turn} {number}", b"x" * 1000, px=3_600_000)
+            pipe.set(f"other {turn} {number}", b"x" * 1000, px=3_600_000)
+        pipe.execute(raise_on_error=False)
 
 
 def _count(store: SessionStore, ids: Sequence[str]) -> int:
