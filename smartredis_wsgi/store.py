@@ -178,7 +178,7 @@ class Records:
         Args:
             asked: Fields that are to come also if they are large.
         """
-        arguments: list[Word] = [*self._load_limits, *self._sizes]
+        arguments: list[Word | int] = [*self._load_limits, *self._sizes]
         if asked:
             arguments += [field.encode() for field in asked]
         prolonged = False
@@ -194,7 +194,7 @@ class Records:
     def fetch(self, name: str, fields: Collection[str]) -> Call[Loaded]:
         """Read some fields of a record, in the same way."""
         names = [field.encode() for field in fields]
-        arguments: list[Word] = [*self._load_limits, "", "", *names]
+        arguments: list[Word | int] = [*self._load_limits, "", "", *names]
         return Call(_LOAD, [self.key(name)], arguments, self._loaded)
 
     def create(

@@ -87,14 +87,15 @@ class Call(Generic[T]):
         self,
         script: Script,
         keys: Sequence[bytes | str],
-        arguments: Sequence[Word],
+        arguments: Sequence[Word | int],
         read: Callable[[list[Any]], T],
         echoes: bool = True,
         replicas: int = 0,
     ) -> None:
         self.script, self.replicas = script, replicas
         self.nonce = new_nonce()
-        self._operands = (len(keys), *keys, *arguments, self.nonce)
+        words = (len(keys), *keys, *arguments, self.nonce)
+        self._operands = [f"{w}" if isinstance(w, int) else w for w in words]
         self._read = read
         self._echoes = echoes
 

@@ -23,7 +23,7 @@ from ..errors import ConfigError, LockLost, LockTimeout
 from ..transport.held import connection_options
 from ..transport.idle import Idle
 from ..transport.link import Link, link_of
-from ..transport.protocol import NEARLY
+from ..transport.protocol import NEARLY, Command
 from . import protocol
 
 _EXTEND_SOURCE = b"""
@@ -32,7 +32,6 @@ return redis.call('pexpire', KEYS[1], ARGV[2])
 """
 _NODE_SECONDS = 0.05  # a master has no longer than this
 _PACKER: Any = Connection()  # type: ignore[no-untyped-call]
-Command = tuple[bytes | str | int, ...]
 
 
 class Redlock:
@@ -129,7 +128,7 @@ class RedlockLease:
     def take(self) -> bool:
         """Ask all masters once; without a quorum, give back what was taken."""
         expiry_ms = round(self._strategy.expiry * 1000)
-        command = ("SET", self._keys[0], self._token, "NX", "PX", expiry_ms)
+        command = ("SET", self._keys[0], self._token, "NX", "PX", f"{expiry_ms}")
         taken = self._is_agreed(command, self._release_command())
         if not taken:
             self.release()
@@ -151,7 +150,7 @@ class RedlockLease:
         expiry_ms = round(self._strategy.expiry * 1000)
         lock = self._keys[0]
         if not self._is_agreed(
-            ("EVAL", _EXTEND_SOURCE, 1, lock, self._token, expiry_ms)
+            ("EVAL", _EXTEND_SOURCE, "1", lock, self._token, f"{expiry_ms}")
         ):
             raise LockLost("the lock was lost on most masters before it was extended")
 
@@ -167,7 +166,7 @@ class RedlockLease:
 
     def _release_command(self) -> Command:
         source, signal_ms = protocol.RELEASE_SOURCE, protocol.SIGNAL_MS
-        return "EVAL", source, 2, *self._keys, self._token, signal_ms
+        return "EVAL", source, "2", *self._keys, self._token, f"{signal_ms}"
 
 
 class _Node:

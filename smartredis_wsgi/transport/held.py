@@ -60,7 +60,7 @@ class HeldConnections:
 
     def wait(self, key: str, seconds: float) -> None:
         pause = min(seconds, self._timeout / 2)
-        (reply,) = self.exchange([("BLPOP", key, pause)], self._timeout)
+        (reply,) = self.exchange([("BLPOP", key, f"{pause:f}")], self._timeout)
         if is_refusal(reply):
             raise reply
 

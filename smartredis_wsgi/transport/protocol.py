@@ -4,7 +4,8 @@ import math
 from collections.abc import Sequence
 from typing import Any, Protocol
 
-Word = bytes | str | int | float
+Word = bytes | str
+"""No number: hiredis crashes where a signal's exception comes while it packs one."""
 Command = tuple[Word, ...]
 NEARLY = 0.9  # of the timeout
 _PATIENT = 0.7  # of what is left, for replicas; so the server's answer is in time
@@ -56,4 +57,4 @@ def is_called(error: object, name: str) -> bool:
 
 def wait_for(replicas: int, seconds: float) -> Command:
     """The command that answers how many have what its connection has written."""
-    return "WAIT", replicas, max(1, round(_PATIENT * seconds * 1000))
+    return "WAIT", f"{replicas}", f"{max(1, round(_PATIENT * seconds * 1000))}"

@@ -16,6 +16,7 @@ if __name__ == "__main__" and "timeout" in sys.argv:
 
     gevent.monkey.patch_all()
 
+import faulthandler
 import itertools
 import json
 import random
@@ -33,6 +34,7 @@ from servers import HOST
 from smartredis_wsgi import SessionStore, StoreUnavailable
 
 OWNERS, GREENLETS, PROBES = 20, 20, 50
+SECONDS = 240.0
 Ask = Callable[[int], int]
 
 
@@ -165,6 +167,7 @@ def _usual_seconds(ask: Ask) -> float:
 
 
 def main(how: str, place: str, port: int, count: int) -> None:
+    faulthandler.dump_traceback_later(SECONDS, exit=True)
     url, client = Found("url"), Found("client")
     control = Found("control")
     ways = [
