@@ -28,5 +28,6 @@ def test_who_is_torn_out_of_a_wait_leaves_no_answer_to_others(
         assert ours.torn >= COUNT
         assert ours.own
         assert not ours.foreign
+    assert not found["url"].noticed  # there was none to be noticed
     if place == "sentinel":
         assert found["control"].foreign
