@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import contextvars
+import gc
 import os
 import threading
+import weakref
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -132,3 +135,23 @@ def test_a_fork_has_threads_of_its_own(crew: Crew) -> None:
             os._exit(answer)
     _, status = os.waitpid(child, 0)
     assert os.waitstatus_to_exitcode(status) == 7
+
+
+def test_what_a_failed_call_had_is_let_go_without_the_garbage_collector(
+    crew: Crew,
+) -> None:
+    """A socket, say: in a circle it might be found unclosed."""
+    seen: list[weakref.ref[Crew]] = []
+
+    def call() -> None:
+        had = Crew()
+        seen.append(weakref.ref(had))
+        raise ValueError
+
+    gc.disable()
+    try:
+        with contextlib.suppress(ValueError):
+            crew.run(call, SOON)
+        wait_until(lambda: seen[0]() is None, SOON, "its end")
+    finally:
+        gc.enable()

@@ -41,6 +41,7 @@ class Job:
             self.failure = failure
         self.is_over = True
         self._running.release()
+        del self  # lest the failure's traceback leads back to the failure
 
     def ends_within(self, seconds: float) -> bool:
         """Wait for its end; for one who waits, once."""
@@ -81,9 +82,12 @@ class Crew:
                 self._left.append(job)
         if not is_over:
             raise Overdue(job)
-        if job.failure:
-            raise job.failure
-        return job.result
+        try:
+            if job.failure:
+                raise job.failure
+            return job.result
+        finally:
+            del job  # as there
 
     def leave(self, call: Callable[[], Any]) -> None:
         """Have a call run that nobody waits for.
