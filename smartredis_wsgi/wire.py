@@ -12,6 +12,7 @@ another call is seen, costs the connections and is handed to nobody.
 
 import binascii
 import hashlib
+import logging
 import os
 import re
 import time
@@ -35,6 +36,7 @@ from .transport import (
 )
 
 T = TypeVar("T")
+_log = logging.getLogger("smartredis_wsgi")
 
 _ELSEWHERE = re.compile(r"\b(READONLY|MASTERDOWN|LOADING|CLUSTERDOWN)\b")
 _AT_ONCE, _SHORTLY = 0.05, 0.1  # of the timeout
@@ -208,6 +210,7 @@ class Wire:
         self._transport = transport_for(client, timeout)
         # Whether several commands go to one server, whatever their keys.
         self.is_plain = isinstance(self._transport, HeldConnections)
+        self._is_met = not self.is_plain
         self._events = events
         self._known: set[str] = set()
 
@@ -224,6 +227,8 @@ class Wire:
                 few replicas have it in time; the calls hold their results then, too.
         """
         patience = patience or Patience(self._timeout)
+        if not self._is_met:
+            calls = (*calls, Query([("INFO", "memory")], self._meet))
         known, commands, replicas = self._known, [], 0
         for call in calls:
             commands += call.commands(call.script.digest in known)
@@ -324,6 +329,17 @@ class Wire:
             failure = StoreUnavailable(f"{foreign}; the connection is closed")
             raise self._told(failure, name="foreign_reply") from None
 
+    def _meet(self, answers: list[Any]) -> None:
+        """Look at a server that is asked for the first time; that it may be is no must."""
+        policy = re.search(rb"maxmemory_policy:(\S+)", _bytes(answers[0]))
+        if policy and policy[1] != b"noeviction" and not self._is_met:
+            _log.warning(
+                "maxmemory-policy is %s: a server that is full ends sessions; "
+                "noeviction keeps them",
+                policy[1].decode(),
+            )
+        self._is_met = True
+
     def _told(
         self,
         failure: StoreUnavailable,
@@ -334,6 +350,10 @@ class Wire:
         if self._events:
             self._events.tell(name, since=since)
         return failure
+
+
+def _bytes(reply: object) -> bytes:
+    return reply if isinstance(reply, bytes) else b""
 
 
 def is_forbidden(reply: object) -> bool:

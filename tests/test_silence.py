@@ -26,9 +26,13 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 @dataclass
 class Answer:
     is_there: bool = False
+    is_closed: bool = False
 
     def has_come(self) -> bool:
         return self.is_there
+
+    def close(self) -> None:
+        self.is_closed = True
 
 
 def is_asked(silence: Silence) -> bool:

@@ -15,7 +15,7 @@ from conftest import Backend
 from doubles import CustomRedis, DeadRedis, FlakyProxy, Stuffed, counting_client
 from redis.backoff import NoBackoff
 from redis.retry import Retry
-from servers import Cluster, Server, wait_until
+from servers import HOST, Cluster, Server, wait_until
 
 from smartredis_wsgi import (
     LockTimeout,
@@ -815,3 +815,47 @@ def test_a_fork_does_not_share_a_connection(server: Server) -> None:
     with store.open(session_id) as session:
         assert session["n"] == 80
     close(store)
+
+
+# -- the first contact -----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("policy", ["noeviction", "allkeys-lru", "volatile-ttl"])
+def test_a_server_that_may_evict_is_warned_of_once(
+    server: Server, caplog: pytest.LogCaptureFixture, policy: str
+) -> None:
+    with counting_client(server.url) as client:
+        client.config_set("maxmemory-policy", policy)
+        try:
+            client.trips.reset()
+            store = SessionStore.from_config(client=client)
+            assert not caplog.records
+            for _ in range(3):
+                with store.open() as session:
+                    session["n"] = 1
+            assert client.trips.count == 3
+            assert client.trips.names == ["EVAL", "ECHO", "INFO", "EVALSHA", "EVALSHA"]
+        finally:
+            client.config_set("maxmemory-policy", "noeviction")
+    warned = [r.message for r in caplog.records if "maxmemory-policy" in r.message]
+    assert len(warned) == (policy != "noeviction")
+    assert all(f"is {policy}:" in line for line in warned)
+
+
+def test_a_server_that_does_not_tell_is_met_all_the_same(
+    server: Server, redis: redis_py.Redis, caplog: pytest.LogCaptureFixture
+) -> None:
+    redis.config_set("maxmemory-policy", "allkeys-lru")
+    redis.acl_setuser(
+        "ann", enabled=True, nopass=True, keys=["*"], commands=["+@all", "-info"]
+    )
+    try:
+        store = SessionStore.from_config(url=f"redis://ann:any@{HOST}:{server.port}")
+        with store.open() as session:
+            session["n"] = 1
+        with store.open(session.id) as same:
+            assert same["n"] == 1
+    finally:
+        redis.acl_deluser("ann")
+        redis.config_set("maxmemory-policy", "noeviction")
+    assert not caplog.records

@@ -167,6 +167,9 @@ class _LateAnswer(NamedTuple):
     def has_come(self) -> bool:
         return self.job.is_over and not is_timeout(self.job.failure)
 
+    def close(self) -> None:
+        """Its thread ends by itself."""
+
 
 def _late_answer(failure: Exception) -> Late | None:
     """Of a call that is not over yet."""

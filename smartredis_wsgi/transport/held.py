@@ -137,6 +137,9 @@ class _LateReply(NamedTuple):
         except Exception:  # it was closed, by the server or by another thread
             return True
 
+    def close(self) -> None:
+        self.link.close()
+
 
 def connection_options(client: Redis, timeout: float) -> dict[str, Any]:
     """What the client makes connections of, but with deadlines and retries of ours."""

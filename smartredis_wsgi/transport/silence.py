@@ -23,6 +23,9 @@ class Late(Protocol):
     def has_come(self) -> bool:
         """Whether it has, or the server is known to be gone."""
 
+    def close(self) -> None:
+        """Nobody listens any more."""
+
 
 class Unasked(RedisTimeoutError):
     """The server is silent, so that it was not asked at all."""
@@ -60,7 +63,9 @@ class Silence:
 
     def end(self) -> float:
         """The server has answered, or refused to; returns when."""
-        self.until, self._tries, self.late = 0.0, 0, None
+        if self.late:
+            self._hear_no_more(None)
+        self.until, self._tries = 0.0, 0
         self._answered = time.monotonic()
         return self._answered
 
@@ -72,6 +77,12 @@ class Silence:
         if self._answered >= since:
             return False
         self._tries = min(self._tries + 1, _MOST_TRIES)
-        self.late = late or self.late
+        if late:
+            self._hear_no_more(late)
         self.until = time.monotonic() + self._tries * self._timeout
         return True
+
+    def _hear_no_more(self, instead: Late | None) -> None:
+        before, self.late = self.late, instead
+        if before:
+            before.close()
