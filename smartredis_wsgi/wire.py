@@ -330,7 +330,7 @@ class Wire:
             raise self._told(failure, name="foreign_reply") from None
 
     def _meet(self, answers: list[Any]) -> None:
-        """Look at a server that is asked for the first time; that it may be is no must."""
+        """Look at a server that is asked for the first time, if it lets us."""
         policy = re.search(rb"maxmemory_policy:(\S+)", _bytes(answers[0]))
         if policy and policy[1] != b"noeviction" and not self._is_met:
             _log.warning(
