@@ -19,7 +19,8 @@ from .moving.libraries import LIBRARIES
 _DURATION = re.compile(r"(\d+(?:\.\d*)?|\.\d+)\s*(ms|s|m|h|d|)")
 _UNIT = {"ms": 0.001, "s": 1, "": 1, "m": 60, "h": 3600, "d": 86400}
 _LONGEST = 100 * 365 * 86400.0
-_SIZE = re.compile(r"(\d+)\s*([km]?)(?:i?b)?", re.IGNORECASE)
+_SIZE = re.compile(r"(\d{1,13})\s*([km]?)(?:i?b)?", re.IGNORECASE)
+_COUNT = re.compile(r"\s*\d{1,13}\s*")
 _TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")  # RFC 9110, token
 _ATTRIBUTES = "path|domain|expires|max-age|secure|httponly|samesite|partitioned|comment"
 _COOKIE = re.compile(rf"(?!\$|(?i:{_ATTRIBUTES}|version)$){_TOKEN.pattern}")
@@ -76,7 +77,7 @@ def _size(value: Any) -> int:
 
 
 def _count(value: Any) -> int:
-    if isinstance(value, str) and value.strip().isdecimal():
+    if isinstance(value, str) and _COUNT.fullmatch(value):
         value = int(value)
     if not isinstance(value, int) or isinstance(value, bool) or not 0 < value < 2**40:
         raise ValueError("a whole number over 0")
@@ -136,7 +137,10 @@ def _secrets(value: Any) -> tuple[bytes, ...]:
     parts = _several([value] if isinstance(value, bytes) else value, r"[\r\n]+")
     if not parts or not all(isinstance(part, (str, bytes)) and part for part in parts):
         raise ValueError("a text, or several: the first signs, all verify")
-    return tuple(part.encode() if isinstance(part, str) else part for part in parts)
+    try:
+        return tuple(part.encode() if isinstance(part, str) else part for part in parts)
+    except UnicodeEncodeError:  # whose text quotes a part of it
+        raise ValueError("valid Unicode, or bytes") from None
 
 
 def _methods(value: Any) -> frozenset[str]:
@@ -173,7 +177,7 @@ def _function(value: Any) -> Any:
         module, _, name = value.strip().partition(":")
         try:
             value = getattr(importlib.import_module(module), name)
-        except (ImportError, AttributeError, ValueError) as failure:
+        except Exception as failure:  # whatever it is that a module raises
             raise ValueError(f"{remedy} ({type(failure).__name__})") from None
     if not callable(value):
         raise ValueError(remedy)
@@ -207,7 +211,9 @@ def _option(
 
 
 _TEXT = _matching(re.compile(r"[^\x00-\x1f\x7f]+"), "a text")
-_PREFIX = _matching(re.compile(r"[^\x00-\x20\x7f{}]*"), "a text with no space or brace")
+_PREFIX = _matching(
+    re.compile(r"[^\x00-\x20\x7f{}\ud800-\udfff]*"), "a text with no space or brace"
+)
 _NAME = _matching(_COOKIE, "a cookie name: letters, digits and !#$%&'*+-.^_`|~")
 _PATH = _matching(_URL_PATH, "a path such as /")
 _HOST = _matching(_DOMAIN, "a domain such as example.com")
@@ -614,8 +620,15 @@ def _parsed(name: str, value: Any, parse: Callable[[Any], Any]) -> Any:
 
 
 def _refusal(name: str, value: Any, remedy: str) -> ConfigError:
-    shown = "the value given" if name in _SECRET and value else repr(value)
+    shown = "the value given" if name in _SECRET and value else _shown(value)
     return ConfigError(f"option {name}: {shown} will not do; use {remedy}")
+
+
+def _shown(value: Any) -> str:
+    try:
+        return repr(value)
+    except Exception:  # of an int of 5,000 digits, or of an object of somebody's own
+        return f"a value of type {type(value).__name__}"
 
 
 def _suggestion(name: Any, table: Mapping[str, Any]) -> str:

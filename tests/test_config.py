@@ -524,3 +524,26 @@ def test_no_repr_shows_a_secret():
     ):
         assert PASSWORD not in repr(thing)
         assert PASSWORD not in str(thing)
+
+
+@pytest.mark.parametrize(
+    ("name", "wrong"),
+    [
+        ("ttl", 10**5000),
+        ("prefix", "\ud800"),
+        ("on_event", ".relative:name"),
+        ("max_size", "9" * 5000),
+        ("lock_max_waiters", "9" * 5000),
+    ],
+    ids=["ttl", "prefix", "on_event", "max_size", "lock_max_waiters"],
+)
+def test_an_absurd_value_is_refused_as_any_other(name, wrong):
+    with pytest.raises(ConfigError, match=f"option {name}: .*; use (a|bytes)\\b"):
+        Config.build(url="redis://nowhere", **{name: wrong})
+
+
+def test_a_secret_that_is_not_valid_unicode_is_not_quoted():
+    with pytest.raises(ConfigError) as failure:
+        Config.build(url="redis://nowhere", secret="hunter\udce9")
+    assert "udce9" not in str(failure.value)
+    assert failure.value.__suppress_context__
