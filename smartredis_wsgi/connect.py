@@ -41,7 +41,7 @@ def client_for(address: Any, timeout: float) -> Any:
         return make(address, limits)
     except ConfigError:
         raise
-    except (ValueError, TypeError):  # whose text may hold the password
+    except Exception:  # redis-py's are of many kinds; its text may hold the password
         raise ConfigError(f"url: of another shape; use {scheme}://{shape}") from None
 
 

@@ -306,6 +306,7 @@ BAD_URLS = [
     "redis://localhost:6379/zero",
     "redis://localhost?socket_timeout=soon",
     "redis://localhost?no_such_option=1",
+    "redis://localhost?cache_config=1",
 ]
 
 
