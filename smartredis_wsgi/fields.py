@@ -318,7 +318,13 @@ class Fields(MutableMapping[str, Any]):
         return bool(sets)
 
     def _add_if_changed(self, sets: dict[str, bytes], name: str, value: Any) -> None:
-        raw, stored = self._encoded(name, value), self._stored.get(name)
+        stored = self._stored.get(name)
+        try:
+            raw = self._encoded(name, value)
+        except EncodeError:
+            if self._read.get(name) is value and self._is_as_planted(stored, value):
+                return
+            raise
         is_same = raw == stored or (
             stored is not None
             and type(value) not in _TOLD_BY_BYTES
@@ -326,6 +332,15 @@ class Fields(MutableMapping[str, Any]):
         )
         if not is_same:
             sets[name] = raw
+
+    def _is_as_planted(self, stored: bytes | None, value: Any) -> bool:
+        """Whether it is unchanged, of bytes that are read and were not written here."""
+        if stored is None or self._again(stored) is not None:
+            return False
+        try:
+            return bool(self._codec.decode(stored) == value)
+        except (ValueError, RecursionError):
+            return False
 
     def _encoded(self, name: str, value: Any) -> bytes:
         try:

@@ -22,7 +22,7 @@ from hypothesis.stateful import (
     rule,
     run_state_machine_as_test,
 )
-from records import meta_of, set_meta
+from records import META, meta_of, set_meta
 from servers import wait_until
 
 from smartredis_wsgi import (
@@ -2279,6 +2279,30 @@ def test_reading_a_corrupt_session_creates_no_key(backend):
     assert fields_of(store, session_id) == {"bad": "healed"}
 
 
+@pytest.mark.parametrize(
+    ("codec", "deep"),
+    [
+        ("json", b"[" * 65 + b"1" + b"]" * 65),
+        ("msgpack", b"\xc1" + b"\x91" * 65 + b"\x01"),
+    ],
+)
+def test_a_value_too_deep_to_be_written_is_read_and_left(redis, codec, deep):
+    store = sessions(redis, codec=codec)
+    session_id = stored(store, planted=1)
+    redis.hset(key_of(redis), "planted", deep)
+    with store.open(session_id) as session:
+        held = session["planted"]
+        session["n"] = 1
+    assert redis.hget(key_of(redis), "planted") == deep
+    with (
+        pytest.raises(EncodeError, match="'planted'"),
+        store.open(session_id) as session,
+    ):
+        session["planted"].append(1)
+    with pytest.raises(EncodeError, match="'copy'"), store.open(session_id) as session:
+        session["copy"] = held
+
+
 def test_a_page_that_only_counts_survives_corrupt_bytes(redis):
     store = sessions(redis)
     session_id = stored(store, n=2)
@@ -2325,6 +2349,7 @@ FOREIGN = {
     "zset": lambda r, k: r.zadd(k, {"someone's": 1}),
     "stream": lambda r, k: r.xadd(k, {"someone's": 1}),
     "name": lambda r, k: r.hset(k, b"\xff\xff", "y"),
+    "no ttl": lambda r, k: r.hset(k, META, "incarnation 1 1 1 0 1 1 ABCDEFGH"),
 }
 
 

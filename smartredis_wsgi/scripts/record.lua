@@ -24,7 +24,8 @@ local function look_at(key)
     local own = count(ttl)
     version, created, size = count(version), count(created), count(size)
     since, fresh = count(since), count(fresh)
-    if not (version and created and size and since and fresh and (own or ttl == '-')) then
+    local is_sound = version and created and size and since and fresh
+    if not (is_sound and (ttl == '-' or own and own > 0)) then
       return 'foreign'
     end
     return 'alive', {incarnation = incarnation, version = version, created = created,
