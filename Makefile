@@ -1,11 +1,11 @@
 # make demo [ARGS=--once] | test | explore | histories | soak | evict | holders |
-#      | failover | waits | replies | redirects | matrix | bench [ARGS=--quick] |
-#      | bench-pytest | docs | screenshot [ARGS=--dark] | lint | clean
+#      failover | waits | replies | redirects | matrix | bench [ARGS=--quick] |
+#      bench-pytest | docs | screenshot [ARGS=--dark] | lint | clean | fuzz
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test explore histories soak evict holders failover waits replies redirects matrix bench bench-pytest docs screenshot lint clean
+.PHONY: demo test explore histories soak evict holders failover waits replies redirects matrix bench bench-pytest docs screenshot lint clean fuzz
 
 demo: $(VENV)/ready-demo
 	@$(BIN)/python -m smartredis_wsgi.demo $(ARGS)
@@ -40,6 +40,9 @@ waits: $(VENV)/ready-test
 
 replies: $(VENV)/ready-test
 	cd tests && ../$(BIN)/python -m illness.replies $(ARGS)
+
+fuzz: $(VENV)/ready-fuzz
+	cd tests && ../$(BIN)/python -m fuzz.run $(ARGS)
 
 matrix: $(VENV)/ready-matrix
 	$(BIN)/nox $(ARGS)
