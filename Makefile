@@ -1,11 +1,12 @@
 # make demo [ARGS=--once] | test | explore | histories | soak | evict | holders |
 #      failover | waits | replies | redirects | matrix | bench [ARGS=--quick] |
-#      bench-pytest | docs | screenshot [ARGS=--dark] | lint | clean | fuzz
+#      bench-pytest | docs | screenshot [ARGS=--dark] | lint | clean | fuzz | attack |
+#      mutants
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test explore histories soak evict holders failover waits replies redirects matrix bench bench-pytest docs screenshot lint clean fuzz
+.PHONY: demo test explore histories soak evict holders failover waits replies redirects matrix bench bench-pytest docs screenshot lint clean fuzz attack mutants
 
 demo: $(VENV)/ready-demo
 	@$(BIN)/python -m smartredis_wsgi.demo $(ARGS)
@@ -43,6 +44,12 @@ replies: $(VENV)/ready-test
 
 fuzz: $(VENV)/ready-fuzz
 	cd tests && ../$(BIN)/python -m fuzz.run $(ARGS)
+
+attack: $(VENV)/ready-test
+	cd tests && ../$(BIN)/python -m attack.run $(ARGS)
+
+mutants: $(VENV)/ready-mutants
+	cd tests && ../$(BIN)/python -m mutation.run $(ARGS)
 
 matrix: $(VENV)/ready-matrix
 	$(BIN)/nox $(ARGS)

@@ -114,7 +114,7 @@ def test_the_property_fails_where_something_is_broken(
         LookupError,
         PickleError,
     )
-    with pytest.raises(found):  # noqa: PT011
+    with pytest.raises(found):
         played(name, redis, settings(FEW, phases=[Phase.generate]))
 
 

@@ -14,7 +14,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -341,12 +341,22 @@ def mutated(mutant: Mutant) -> Iterator[Path]:
     Raises:
         MutantError: A text to replace does not stand there exactly once.
     """
+    texts: dict[str, str] = {}
+    for edit in mutant.edits:
+        text = texts.get(edit.file) or (PACKAGE / edit.file).read_text("utf-8")
+        texts[edit.file] = edit.made_in(text)
+    with changed_package(texts) as folder:
+        yield folder
+
+
+@contextmanager
+def changed_package(texts: Mapping[str, str]) -> Iterator[Path]:
+    """A folder that holds the package, with these texts in place of some files'."""
     with tempfile.TemporaryDirectory(prefix="mutant-") as folder:
         copy = Path(folder, PACKAGE.name)
         shutil.copytree(PACKAGE, copy, ignore=shutil.ignore_patterns("__pycache__"))
-        for edit in mutant.edits:
-            file = copy / edit.file
-            file.write_text(edit.made_in(file.read_text("utf-8")), "utf-8")
+        for file, text in texts.items():
+            (copy / file).write_text(text, "utf-8")
         yield Path(folder)
 
 

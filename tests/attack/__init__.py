@@ -1,0 +1,1 @@
+"""Attacks in numbers, each beside a control that falls to it: ``make attack``."""

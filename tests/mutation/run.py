@@ -1,0 +1,149 @@
+"""Mutants, and whether the tests see them: ``python -m mutation.run``, from tests/.
+
+Prints for each file how many mutants were tried and how many the tests saw, then each
+that they did not see. The exit status is 1 if one of those is not explained.
+"""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import os
+import random
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from functools import cache
+from typing import NamedTuple
+
+import redis
+from explorer.mutants import PACKAGE, TESTS, changed_package
+from explorer.run import Line
+from servers import Server
+
+from . import lua, python
+from .explained import EXPLAINED
+
+SECONDS = 180.0
+_ONE_SERVER = "not redis-6.2 and not redis-7 and not memory"
+_RECORDS = ["store", "round_trips", "rotation", "conflicts"]
+_LOCKS = ["round_trips", "locks"]
+TESTED_BY = {
+    "ids.py": ["ids"],
+    "cookie.py": ["cookie"],
+    "merge.py": ["merge"],
+    "codec.py": ["codec"],
+    "fields.py": ["fields", "conflicts"],
+    "store.py": _RECORDS,
+    "scripts/record.lua": _RECORDS,
+    "scripts/load.lua": _RECORDS,
+    "scripts/create.lua": _RECORDS,
+    "scripts/update.lua": _RECORDS,
+    "scripts/destroy.lua": _RECORDS,
+    "scripts/acquire.lua": _LOCKS,
+    "scripts/extend.lua": _LOCKS,
+    "scripts/glance.lua": ["cli"],
+}
+"""The files that are mutated, and the test files that are to see it, fastest first."""
+
+
+class Mutant(NamedTuple):
+    file: str
+    text: str
+
+    @property
+    def change(self) -> tuple[str, str]:
+        """The lines that differ, before and now."""
+        before = (PACKAGE / self.file).read_text("utf-8").splitlines()
+        lines = list(difflib.ndiff(before, self.text.splitlines()))
+        old = [line[2:].strip() for line in lines if line.startswith("- ")]
+        new = [line[2:].strip() for line in lines if line.startswith("+ ")]
+        return " ".join(old), " ".join(new)
+
+    @property
+    def reason(self) -> str | None:
+        """Why nobody can see it, if somebody has thought of it."""
+        return EXPLAINED.get((self.file, *self.change))
+
+
+def mutants_of(file: str, client: redis.Redis) -> Iterator[Mutant]:
+    """All of a file that can be read by what runs it."""
+    text = (PACKAGE / file).read_text("utf-8")
+    if file.endswith(".py"):
+        yield from (Mutant(file, made) for made in python.mutants(text))
+        return
+    is_beginning = file == "scripts/record.lua"
+    beginning = "" if is_beginning else (PACKAGE / "scripts/record.lua").read_text()
+    for made in lua.mutants(text):
+        with suppress(redis.ResponseError):  # it does not compile
+            client.script_load(beginning + made)
+            yield Mutant(file, made)
+
+
+def is_seen(mutant: Mutant, tests: Sequence[str]) -> bool:
+    """Whether a test fails, or does not come to an end."""
+    return not _passes({mutant.file: mutant.text}, tests)
+
+
+@cache
+def assert_passes(*tests: str) -> None:
+    """Raises AssertionError where tests fail without a mutant: they prove nothing."""
+    assert _passes({}, tests), f"{', '.join(tests)}: failed without a mutant"
+
+
+def _passes(texts: Mapping[str, str], tests: Sequence[str]) -> bool:
+    with changed_package(texts) as folder:
+        environ = {**os.environ, "PYTHONPATH": str(folder)}
+        environ["PYTHONDONTWRITEBYTECODE"] = "1"
+        command = [sys.executable, "-m", "pytest", "-x", "-q", "-n0", "-k", _ONE_SERVER]
+        command += ["-p", "no:cacheprovider", "-p", "no:randomly"]
+        try:
+            ran = subprocess.run(
+                [*command, *(f"test_{name}.py" for name in tests)],
+                cwd=TESTS,
+                env=environ,
+                capture_output=True,
+                timeout=SECONDS,
+                check=False,
+            )
+        except subprocess.TimeoutExpired:
+            return False
+    return ran.returncode == 0
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--sample", type=int, help="at most so many of each file")
+    parser.add_argument("--seed", type=int, default=1, help="which sample")
+    parser.add_argument("--file", choices=TESTED_BY, action="append")
+    chosen = parser.parse_args(words)
+    unseen: list[Mutant] = []
+    print(f"{'file':<22}{'mutants':>9}{'tried':>7}{'seen':>6}{'explained':>11}  unseen")
+    with Server("valkey") as server, server.client() as client:
+        for file in chosen.file or TESTED_BY:
+            everything = list(mutants_of(file, client))
+            tried = everything
+            if chosen.sample is not None and chosen.sample < len(everything):
+                tried = random.Random(chosen.seed).sample(everything, chosen.sample)
+            line, lost = Line(file, len(tried)), list[Mutant]()
+            assert_passes(*TESTED_BY[file])
+            for mutant in tried:
+                if not is_seen(mutant, TESTED_BY[file]):
+                    lost.append(mutant)
+                line.advance(f"mutants, {len(lost)} not seen")
+            line.end()
+            told = sum(mutant.reason is not None for mutant in lost)
+            counts = (
+                f"{len(everything):>9,}{len(tried):>7,}{len(tried) - len(lost):>6,}"
+            )
+            print(f"{file:<22}{counts}{told:>11,}{len(lost) - told:>8,}", flush=True)
+            for mutant in lost:
+                old, new = mutant.change
+                print(f"  {old!r}\n  {new!r}\n    {mutant.reason or '?'}", flush=True)
+            unseen += [mutant for mutant in lost if mutant.reason is None]
+    return 1 if unseen else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
