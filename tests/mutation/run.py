@@ -22,7 +22,7 @@ from explorer.mutants import PACKAGE, TESTS, changed_package
 from explorer.run import Line
 from servers import Server
 
-from . import lua, python
+from . import lua
 from .explained import EXPLAINED
 
 SECONDS = 180.0
@@ -71,6 +71,8 @@ def mutants_of(file: str, client: redis.Redis) -> Iterator[Mutant]:
     """All of a file that can be read by what runs it."""
     text = (PACKAGE / file).read_text("utf-8")
     if file.endswith(".py"):
+        from . import python  # which needs cosmic-ray
+
         yield from (Mutant(file, made) for made in python.mutants(text))
         return
     is_beginning = file == "scripts/record.lua"
