@@ -142,6 +142,19 @@ def test_of_two_ids_the_first_is_taken_and_a_line_logged(caplog):
     assert other not in caplog.text
 
 
+def test_of_three_ids_the_first_is_taken_and_a_line_logged(caplog):
+    others = f"__Host-sid={new_id()}; __Host-sid={new_id()}"
+    assert cookie().find(f"__Host-sid={ID}; {others}") == ID
+    (record,) = caplog.records
+    assert "3 different ids" in record.getMessage()
+
+
+def test_forged_ids_are_not_worth_a_line(caplog):
+    forged = f"__Host-sid={ID}.{'m' * 43}; __Host-sid={OTHER}.{'m' * 43}"
+    assert cookie(secret="s").find(forged) is None
+    assert caplog.records == []
+
+
 def test_the_same_id_twice_is_one(caplog):
     assert cookie().find(f"__Host-sid={ID}, __Host-sid={ID}") == ID
     assert caplog.records == []

@@ -60,10 +60,7 @@ SEEN = {
     ],
     "scripts/destroy.lua": [("  redis.call('UNLINK', record)\n", "\n")],
     "scripts/create.lua": [("if kind ~= 'absent'", "if kind == 'absent'")],
-    "scripts/update.lua": [
-        ("meta.version + 1", "meta.version - 1"),
-        ("if #answer > 4 then", "if #answer <= 4 then"),
-    ],
+    "scripts/update.lua": [("meta.version + 1", "meta.version - 1")],
     "scripts/load.lua": [("if left <= 0 then", "if left > 0 then")],
     "scripts/record.lua": [("if held == 'none'", "if held ~= 'none'")],
 }

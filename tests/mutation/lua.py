@@ -54,10 +54,7 @@ def _changed(line: str) -> Iterator[str]:
 
 
 def _dropped(line: str) -> Iterator[str]:
-    is_whole = line.count("(") == line.count(")") and line.count("{") == line.count("}")
-    if (
-        is_whole
-        and not line.startswith("local function")
-        and _STATEMENT.fullmatch(line)
-    ):
+    is_whole = all(line.count(a) == line.count(b) for a, b in ("()", "{}"))
+    is_other = line.split()[:1] in (["local"], ["for"])
+    if is_whole and not is_other and _STATEMENT.fullmatch(line):
         yield ""
