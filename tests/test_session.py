@@ -2082,6 +2082,17 @@ def test_a_server_that_takes_no_writes_can_be_read_though_it_does_not_prolong(
         redis.execute_command("REPLICAOF", "NO", "ONE")
 
 
+def test_a_server_that_takes_no_writes_still_tells_who_is_too_old(server, redis):
+    session_id = stored(sessions(redis), a=1)
+    set_meta(redis, key_of(redis), created=1)
+    strict = sessions(redis, max_lifetime=60)
+    redis.execute_command("REPLICAOF", "127.0.0.1", server.port)
+    try:
+        assert fields_of(strict, session_id) == {}
+    finally:
+        redis.execute_command("REPLICAOF", "NO", "ONE")
+
+
 def test_use_prolongs_a_session_reads_included(backend):
     client = backend.client
     store = sessions(client, ttl=100, touch_every=10)

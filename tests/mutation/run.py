@@ -37,7 +37,7 @@ TESTED_BY = {
     "fields.py": ["fields", "conflicts"],
     "store.py": _RECORDS,
     "scripts/record.lua": _RECORDS,
-    "scripts/load.lua": _RECORDS,
+    "scripts/load.lua": [*_RECORDS, "session"],
     "scripts/create.lua": _RECORDS,
     "scripts/update.lua": _RECORDS,
     "scripts/destroy.lua": _RECORDS,
