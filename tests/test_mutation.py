@@ -56,7 +56,7 @@ SEEN = {
     "cookie.py": [
         ("return session_id if any(fits) else None", "return session_id"),
         ("if len(ids) > 1:", "if len(ids) >= 1:"),
-        ('return self._made("", 0)', 'return self._made("", 1)'),
+        ("max(1, int(age)) if age", "max(2, int(age)) if age"),
     ],
     "scripts/destroy.lua": [("  redis.call('UNLINK', record)\n", "\n")],
     "scripts/create.lua": [("if kind ~= 'absent'", "if kind == 'absent'")],

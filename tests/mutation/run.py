@@ -41,6 +41,8 @@ TESTED_BY = {
     "scripts/create.lua": _RECORDS,
     "scripts/update.lua": _RECORDS,
     "scripts/destroy.lua": _RECORDS,
+    "scripts/end.lua": ["moving"],
+    "scripts/peek.lua": ["moving"],
     "scripts/acquire.lua": _LOCKS,
     "scripts/extend.lua": _LOCKS,
     "scripts/glance.lua": ["cli"],
