@@ -1,7 +1,6 @@
-# make demo [ARGS=--once] | test | explore | histories | soak | evict | holders |
-#      failover | waits | replies | redirects | matrix | bench [ARGS=--quick] |
-#      bench-pytest | docs | screenshot [ARGS=--dark] | lint | clean | fuzz | attack |
-#      mutants
+# make demo [ARGS=--once] | test | lint | docs | screenshot [ARGS=--dark] | clean
+#      explore | histories | soak | evict | holders | failover | waits | replies |
+#      redirects | fuzz | attack | mutants | matrix | bench [ARGS=--quick] | bench-pytest
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
