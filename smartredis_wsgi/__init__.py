@@ -13,9 +13,11 @@ from .errors import (
     SessionTooLarge,
     SmartRedisError,
     StoreUnavailable,
+    TooManySessions,
 )
 from .locks import Lease, LockStrategy, NoLock, Redlock, SingleNodeLock
 from .middleware import SessionMiddleware
+from .owners import OwnedSession
 from .session import Session
 from .session_store import SessionStore
 
@@ -27,6 +29,7 @@ __all__ = [
     "LockStrategy",
     "LockTimeout",
     "NoLock",
+    "OwnedSession",
     "Redlock",
     "Session",
     "SessionConflict",
@@ -38,6 +41,7 @@ __all__ = [
     "SingleNodeLock",
     "SmartRedisError",
     "StoreUnavailable",
+    "TooManySessions",
 ]
 
 logging.getLogger("smartredis_wsgi").addHandler(logging.NullHandler())

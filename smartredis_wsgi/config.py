@@ -336,6 +336,19 @@ class Config:
         that it is done but not acknowledged; asking once more is safe. What a request
         waits belongs to `timeout`.""",
     )
+    max_per_owner: int | None = _option(
+        None,
+        _optional(_count),
+        "sessions that one owner may have, see session.bind()",
+        """Counted at `session.bind()`. What happens to one more: `owner_overflow`.""",
+    )
+    owner_overflow: str = _option(
+        "oldest",
+        _choice("oldest", "refuse"),
+        "one session too many: the oldest goes, or it is refused",
+        """`oldest`: those that were bound first are destroyed. `refuse`: the commit
+        that binds raises `TooManySessions`, and writes nothing.""",
+    )
     lock: Any = _option(
         "none",
         _choice("none", "single", "redlock", method="acquire"),

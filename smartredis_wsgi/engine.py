@@ -9,6 +9,7 @@ from .ids import Address
 from .locks import LockStrategy, NoLock, Redlock, SingleNodeLock
 from .moving.cookies import OldCookie
 from .moving.records import OldRecords
+from .owners import Owners
 from .store import Records
 from .wire import Wire
 
@@ -28,6 +29,7 @@ class Engine:
     config: Config
     wire: Wire
     records: Records
+    owners: Owners
     codec: Codec
     lock: LockStrategy
     lock_scope: str
@@ -58,7 +60,8 @@ class Engine:
         old = None
         if config.import_from:
             old = Old(OldCookie(config), OldRecords(config, wire, records, events))
-        return cls(config, wire, records, codec, lock, scope, near, events, old)
+        owners = Owners(config)
+        return cls(config, wire, records, owners, codec, lock, scope, near, events, old)
 
     def record_key(self, address: Address) -> str:
         return self.records.key(address.record)

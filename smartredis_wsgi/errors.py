@@ -12,6 +12,7 @@
      +-- SessionFrozen    (RuntimeError)  too late, or the wrong method, for a write
      +-- EncodeError      (TypeError)     a value that the codec cannot bring back
      +-- SessionTooLarge  (ValueError)    more than max_size; nothing written
+     +-- TooManySessions  (RuntimeError)  the owner has max_per_owner of them already
 
 No message holds a session id or a value; fields are named, sessions have a handle (the
 first characters of the digest that is in the Redis key).
@@ -59,3 +60,7 @@ class EncodeError(SmartRedisError, TypeError):
 
 class SessionTooLarge(SmartRedisError, ValueError):
     """The session's encoded size would exceed ``max_size``. Nothing was written."""
+
+
+class TooManySessions(SmartRedisError, RuntimeError):
+    """The owner has ``max_per_owner`` sessions already. Nothing was written."""

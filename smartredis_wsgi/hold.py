@@ -105,9 +105,13 @@ class Hold:
             self._near.release(call)
             self._let_go()
         else:
-            self._engine.wire.run(call, patience=self._patience)
+            self.ask(call)
             if last:
                 self.release()
+
+    def ask(self, *calls: Call[Any]) -> None:
+        """Run calls that have nothing to do with the lease, in one round trip."""
+        self._engine.wire.run(*calls, patience=self._patience)
 
     def basis(self, loaded: Loaded) -> Basis:
         """What a commit asks of the record: that it is the one that was loaded.

@@ -33,6 +33,7 @@ import time
 from typing import Any, NamedTuple
 
 from . import ids
+from .belonging import Belonging, Doomed, stay
 from .errors import (
     EncodeError,
     LockLost,
@@ -46,8 +47,9 @@ from .errors import (
 from .fields import NO_CHANGES, Changes, Fields
 from .ids import Address
 from .moving.arrival import Arrival
+from .owners import wish
 from .reading import Status
-from .store import Committed, Destroyed, Kind, Loaded, Outcome, size_of
+from .store import Committed, Destroyed, Kind, Loaded, Outcome, Tie, size_of
 from .wire import Call
 
 _log = logging.getLogger("smartredis_wsgi")
@@ -66,6 +68,7 @@ class _Sent(NamedTuple):
     next_id: str | None
     ttl: float | None
     begun: float  # on time.monotonic's clock
+    tie: Tie | None
     creates: bool = False
     exclusive: bool = False
 
@@ -76,6 +79,7 @@ class Life(Arrival):
     _sent: _Sent | None = None  # a commit whose answer did not come
     _next_id: str | None = None  # a rotation is asked for
     _ttl: float | None = None  # a ttl of its own is asked for
+    _bond: Belonging | None = None  # once it has to do with an owner
     _forced = _forgotten = False
     _conflicts = 0
     _proposed: Changes | None = None  # what a commit was to write before any conflict
@@ -134,10 +138,23 @@ class Life(Arrival):
         self.fields_to_write()
         self._ttl = ttl
 
+    def bind(self, owner: str, note: str | None) -> None:
+        """Have it belong to an owner, if it is stored; to the same one: only a note.
+
+        One round trip if it was not read yet.
+        """
+        self.fields_to_write()
+        asked = wish(owner, note)
+        self.fields_to_read()
+        if note is not None or asked.owner != self._loaded.owner:
+            self._belonging.wish = asked
+
     def revert(self) -> None:
         """Drop all changes since the last commit."""
         if self.touched:
             self._fields.revert()
+        if self._bond:
+            self._bond.wish = None
         self._sent, self._next_id, self._ttl, self._forced = None, None, None, False
 
     def forget(self) -> None:
@@ -190,7 +207,15 @@ class Life(Arrival):
         if self._sent:
             self._resend()
         self._proposed, self._conflicts, self._moves = None, 0, 0
-        self._commit(last)
+        try:
+            self._confirm()
+            self._commit(last)
+        except Doomed:
+            self._perish()
+            self._drop_changes()
+        finally:
+            if self._bond and not self._sent:
+                self._bond.withdraw()
 
     def _commit(self, last: bool) -> None:
         changes = self._due()
@@ -222,7 +247,8 @@ class Life(Arrival):
         changes = NO_CHANGES if self._forgotten else self._fields.changes()
         is_new = self._status is Status.NEW
         is_due = self._forced or (not is_new and (self._ttl or self._next_id))
-        is_due = is_due or is_arriving
+        is_bound = self._bond is not None and self._bond.wish is not None
+        is_due = is_due or is_arriving or is_bound
         is_none = changes is NO_CHANGES or not changes
         return None if is_none and not is_due else changes
 
@@ -232,11 +258,12 @@ class Life(Arrival):
         fields = {**changes.sets, **added}
         if size_of(fields) > limit:
             raise self._too_large()
+        tie = self._tie()
         call = self._engine.records.create(
-            self._address.record, ids.new_incarnation(), fields, self._ttl
+            self._address.record, ids.new_incarnation(), fields, self._ttl, tie
         )
         begun = time.monotonic()
-        sent = _Sent(call, changes, None, self._ttl, begun, creates=True)
+        sent = _Sent(call, changes, None, self._ttl, begun, tie, creates=True)
         self._send(sent, last=False)
 
     def _update(self, changes: Changes, last: bool) -> None:
@@ -245,19 +272,52 @@ class Life(Arrival):
         except LockLost:
             self._tell("lock_lost")
             raise
+        name, ttl = self._address.record, self._ttl
+        new_name = Address.of(self._next_id).record if self._next_id else None
+        grace = None if self._old is None else self._grace_for(self._next_id)
+        tie = self._tie(new_name)
         call = self._engine.records.update(
-            self._address.record,
-            changes,
-            basis,
-            self._ttl,
-            Address.of(self._next_id).record if self._next_id else None,
-            None if self._old is None else self._grace_for(self._next_id),
+            name, changes, basis, ttl, new_name, grace, tie
         )
         begun, exclusive = time.monotonic(), basis.version is not None
-        sent = _Sent(
-            call, changes, self._next_id, self._ttl, begun, exclusive=exclusive
-        )
+        sent = _Sent(call, changes, self._next_id, ttl, begun, tie, exclusive=exclusive)
         self._send(sent, last)
+
+    # -- the owner -------------------------------------------------------------------
+
+    @property
+    def _belonging(self) -> Belonging:
+        if self._bond is None:
+            self._bond = Belonging(self._engine, self._hold)
+        return self._bond
+
+    def _tie(self, new_name: str | None = None) -> Tie | None:
+        """What the owner's index knows by now of what the commit is to store."""
+        if self._bond or (new_name and self._loaded.owner):
+            name = self._address.record
+            return self._belonging.enter(name, self._loaded, self._ttl, new_name)
+        return None
+
+    def _confirm(self) -> None:
+        """See that a commit that bound or renamed may stay; else end the session."""
+        try:
+            if self._bond:
+                self._bond.confirm()
+        except Doomed:
+            self._perish()
+
+    def _stay(self, owner: str, due: float) -> None:
+        """Prolong it in its owner's index, too; or let the next request do it."""
+        with contextlib.suppress(StoreUnavailable):
+            if not stay(self._engine, self._hold, self._address.record, owner, due):
+                self._perish()
+
+    def _perish(self) -> None:
+        """Its owner is logged out everywhere: so is it."""
+        self._destroy_it()
+        self._become_gone()
+
+    # -- the answer ------------------------------------------------------------------
 
     def _resend(self) -> None:
         """Have the answer to a commit that got none: the script runs it only once.
@@ -298,7 +358,7 @@ class Life(Arrival):
 
     def _refused(self, sent: _Sent, last: bool) -> None:
         """Nothing was written: go on as the outcome demands."""
-        outcome, version, _, detail = sent.call.result
+        outcome, version, _, detail, owner, _ = sent.call.result
         in_grace = bool(version)
         if outcome in _NOWHERE and not self._is_known:
             self._become_new()
@@ -313,6 +373,11 @@ class Life(Arrival):
             self._commit(last)
         elif outcome is Outcome.NUMBER:
             self._explain(detail[0])
+            self._commit(last)
+        elif outcome is Outcome.OWNED:  # it was bound since it was read, if it was
+            own_ttl, created = int(detail[0]) / 1000 or None, int(detail[1]) / 1000
+            known = self._loaded._replace(owner=owner, own_ttl=own_ttl, created=created)
+            self._loaded = known
             self._commit(last)
         elif outcome in _GONE:
             self._become_gone()
@@ -353,9 +418,21 @@ class Life(Arrival):
 
     def _settle(self, sent: _Sent) -> None:
         """What was sent is stored; what was asked for since is still to do."""
-        _, version, incarnation, detail = sent.call.result
+        _, version, incarnation, detail, owner, due = sent.call.result
         created = int(detail[0]) / 1000 if sent.creates else self._loaded.created
-        self._loaded = Loaded(Kind.ALIVE, False, incarnation, version, created)
+        own_ttl, owner = (
+            sent.ttl or self._loaded.own_ttl,
+            sent.tie.owner if sent.tie else owner,
+        )
+        self._loaded = Loaded(
+            Kind.ALIVE,
+            False,
+            incarnation,
+            version,
+            created,
+            own_ttl=own_ttl,
+            owner=owner,
+        )
         self._fields.committed(sent.changes, self._sums(sent, detail))
         if sent.creates:
             self._status, self.is_new = Status.ALIVE, True
@@ -367,6 +444,11 @@ class Life(Arrival):
         self._next_id = None if self._next_id == sent.next_id else self._next_id
         self._ttl = None if self._ttl == sent.ttl else self._ttl
         self._forced, self.refreshed = False, True
+        if sent.tie:
+            self._belonging.stored()
+            self._confirm()
+        elif due:
+            self._stay(owner, due)
 
     def _sums(self, sent: _Sent, detail: list[Any]) -> dict[str, bytes | None]:
         """What the fields that were added to hold now, where the others are known."""
@@ -405,34 +487,32 @@ class Life(Arrival):
     def destroy(self) -> bool:
         """Put a tombstone at once. One round trip, and no lock is waited for.
 
-        One more, where another request has moved the record. What follows happens to a
-        new session. Nothing stored: no round trip.
+        One more, where another request has moved the record, and one more for an
+        owner's. What follows happens to a new session. Nothing stored: no round trip.
 
         Returns:
             Whether there is a tombstone now.
         """
         self.check_writable()
-        found, begun = Destroyed(Kind.ABSENT, self._loaded.moved_to), time.monotonic()
+        found, begun = Destroyed(Kind.ABSENT, ""), time.monotonic()
         is_old = self._old is not None and self._end_old(is_logout=True)
-        if is_old or self._status in (Status.UNREAD, Status.ALIVE):
-            found = self._destroy()
-        while found.moved_to:
-            self._follow(found.moved_to)
-            found = self._destroy()
+        if self._loaded.moved_to:
+            self._follow(self._loaded.moved_to)
+            found = self._destroy_it()
+        elif is_old or self._status in (Status.UNREAD, Status.ALIVE):
+            found = self._destroy_it()
         if is_old and found.kind is Kind.ABSENT:
             found = Destroyed(Kind.DESTROYED, "")
         if found.kind is Kind.DESTROYED:
             self._tell("destroyed", begun)
+            owner = found.owner or self._loaded.owner
+            if owner:
+                self._belonging.leave(owner, self._address.record)
         self.destroyed = self._is_sought = True
         self._fields = Fields(self._engine.codec)
         self.revert()
         self._become_new()
         return found.kind is Kind.DESTROYED
-
-    def _destroy(self) -> Destroyed:
-        call = self._engine.records.destroy(self._address.record)
-        self._hold.run(call, last=True)
-        return call.result
 
     def end(self, keep: bool) -> None:
         """The request is over: commit, if it is to be kept, and release the lease.

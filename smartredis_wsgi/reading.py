@@ -13,12 +13,13 @@ from enum import Enum, auto
 from typing import Any, TypeVar
 
 from . import ids
+from .belonging import stay
 from .engine import Engine
 from .errors import StoreUnavailable
 from .fields import Fields
 from .hold import Hold
 from .ids import Address
-from .store import Kind, Loaded
+from .store import Destroyed, Kind, Loaded
 
 T = TypeVar("T")
 _log = logging.getLogger("smartredis_wsgi")
@@ -159,6 +160,13 @@ class Reading:
         return self._id if is_stored and not self._moved else None
 
     @property
+    def slot(self) -> str:
+        """What all names of the session begin with. No round trip."""
+        if self._status is _UNTOUCHED:
+            self._touch()
+        return self._address.lock
+
+    @property
     def description(self) -> str:
         """What it may be called in a log: no id, no value."""
         status = self._status.name.lower()
@@ -168,6 +176,8 @@ class Reading:
         """Load the record; under the lock, if it is to be taken."""
         begun = time.monotonic()
         loaded = self._load_once(locked)
+        if loaded.due:
+            loaded = self._prolonged(loaded)
         if self._is_there(loaded):
             self._loaded, self._status = loaded, _ALIVE
             self._fields.rebase(loaded.fields, loaded.left)
@@ -189,6 +199,30 @@ class Reading:
         load = records.load(name, self._fields.asked)
         self._hold.run(load)
         return load.result
+
+    def _prolonged(self, loaded: Loaded) -> Loaded:
+        """What was loaded is prolonged in its owner's index first: two round trips.
+
+        Where that knows it no more, it is destroyed.
+        """
+        name = self._address.record
+        if stay(self._engine, self._hold, name, loaded.owner, loaded.due):
+            return loaded._replace(prolonged=True)
+        self._destroy_it()
+        return Loaded(Kind.DESTROYED)
+
+    def _destroy_it(self) -> Destroyed:
+        """Put a tombstone, wherever the record has moved. One round trip each time."""
+        found = self._destroy()
+        while found.moved_to:
+            self._follow(found.moved_to)
+            found = self._destroy()
+        return found
+
+    def _destroy(self) -> Destroyed:
+        call = self._engine.records.destroy(self._address.record)
+        self._hold.run(call, last=True)
+        return call.result
 
     def _fetch(self, names: list[str]) -> None:
         call = self._engine.records.fetch(self._address.record, names)

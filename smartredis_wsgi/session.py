@@ -114,6 +114,25 @@ class Session(MutableMapping[str, Any]):
         """
         self._life.rotate()
 
+    def bind(self, owner: str, note: str | None = None) -> None:
+        """Have the session belong to an owner from the commit on: "log out everywhere".
+
+        See `SessionStore.destroy_owner` and `sessions_of`. Another owner than before
+        replaces that one; the same one is nothing new, unless there is a note. The
+        commit takes two round trips more; later on so does what prolongs the session,
+        at most every `touch_every`, and a rotation. One round trip if it was not read.
+
+        Args:
+            owner: Such as a user's id. Redis gets its SHA-256 only.
+            note: What the owner may see, such as "Firefox on Linux"; at most 200
+                characters of it are kept.
+
+        Raises:
+            ValueError: The owner is no text, or empty.
+            TooManySessions: At the commit, where `owner_overflow` says so.
+        """
+        self._life.bind(owner, note)
+
     def forget(self) -> None:
         """Keep nothing of this request's changes: neither those made nor later ones."""
         self._life.forget()

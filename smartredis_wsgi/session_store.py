@@ -4,10 +4,12 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
+from . import everywhere
 from .config import Config
 from .engine import Engine
 from .ids import ID, Address
 from .life import Life
+from .owners import OwnedSession, digest_of
 from .session import Session
 
 
@@ -64,6 +66,35 @@ class SessionStore:
             Whether it is destroyed now; False where there was none.
         """
         return self._life_of(session_id).destroy()
+
+    def sessions_of(self, owner: str) -> list[OwnedSession]:
+        """The living sessions of an owner, the one used last first; handles, no ids.
+
+        Two round trips, one more where sessions have ended, and more for hundreds.
+
+        Args:
+            owner: As in `Session.bind`.
+        """
+        return everywhere.sessions_of(self._engine, digest_of(owner))
+
+    def destroy_owner(self, owner: str, keep: Session | None = None) -> int:
+        """Log an owner out everywhere: no session that was bound before this survives.
+
+        One whose bind is under way ends as well, or counts as bound after it. Three
+        round trips, more for hundreds of sessions.
+
+        Args:
+            keep: A session that stays, if it is one of them.
+
+        Returns:
+            How many were destroyed.
+
+        Raises:
+            StoreUnavailable: Some may live on, until use is to prolong them. Ask again:
+                none is missed.
+        """
+        spared = keep._life.slot if keep is not None else ""
+        return everywhere.destroy_owner(self._engine, digest_of(owner), spared)
 
     def lock_name(self, session_id: str) -> str:
         """What a `redis_lock.Lock` of a worker's own calls this session's lock."""

@@ -8,9 +8,10 @@ A key holds a hash (alive), a string (a tombstone) or nothing::
                         +--ttl, max_lifetime, eviction--> nothing
 
 Beside the session's fields the hash holds what the scripts need, in one field that no
-session can have, as its name is not UTF-8: incarnation, version, created (ms), size
-(bytes of names and values), ttl (ms, from `set_ttl`) and the nonces of the commits of
-the last minute or two, by which a commit that is sent again is recognised.
+session can have, as its name is not UTF-8: incarnation, version, created (ms), owner
+(see owners.py), size (bytes of names and values), ttl (ms, from `set_ttl`) and the
+nonces of the commits of the last minute or two, by which a commit that is sent again is
+recognised.
 
 The large fields of a large record stay where they are until they are asked for.
 
@@ -33,6 +34,8 @@ _LOAD = Script.named("record", "load")
 _CREATE = Script.named("record", "create")
 _UPDATE = Script.named("record", "update")
 _DESTROY = Script.named("record", "destroy")
+_PROLONG = Script.named("record", "prolong")
+_GLANCE = Script.named("record", "glance")
 _DIGEST_SIZE = 40  # of SHA-1 in hex
 META = b"\xff"  # the field that is none
 _WHOLE, _LARGE = (
@@ -63,6 +66,7 @@ class Outcome(Enum):
     CONFLICT = "conflict"
     HELD = "held"
     LARGE = "large"
+    OWNED = "owned"
     NUMBER = "number"
 
 
@@ -74,7 +78,8 @@ class Loaded(NamedTuple):
     """A record as it was read. Unless ALIVE, the rest is empty.
 
     Left are the names of large fields that did not come. Of what is MOVED its name now
-    is here, and whether everybody may follow it.
+    is here, and whether everybody may follow it. Due, of what has an owner: for how
+    many seconds it is to be prolonged, or 0.
     """
 
     kind: Kind
@@ -86,6 +91,19 @@ class Loaded(NamedTuple):
     left: Collection[str] = ()
     moved_to: str = ""
     in_grace: bool = False
+    own_ttl: float | None = None
+    owner: str = ""
+    due: float = 0.0
+
+
+class Tie(NamedTuple):
+    """What a commit writes of the owner in whose index the session stands by then."""
+
+    owner: str
+    until_ms: int
+    """When it stands there no more, in ms since the epoch; nor lives the record."""
+    binds: bool
+    """The session becomes that owner's."""
 
 
 class Committed(NamedTuple):
@@ -93,20 +111,27 @@ class Committed(NamedTuple):
 
     Its detail: of a creation its time in ms; of another STORED commit the fields that
     were added to, as they are now; of what is MOVED its name now; the field that is no
-    NUMBER; in a CONFLICT fields and values as stored, by turns.
+    NUMBER; in a CONFLICT fields and values as stored, by turns; of what is OWNED its
+    own ttl, or 0, and its creation, both in ms. Due is as in `Loaded`.
     """
 
     outcome: Outcome
     version: int
     incarnation: bytes
     detail: list[Any]
+    owner: str = ""
+    due: float = 0.0
 
 
 class Destroyed(NamedTuple):
-    """What lies at a key now; what is MOVED is not destroyed, and has another name."""
+    """What lies at a key now; what is MOVED is not destroyed, and has another name.
+
+    The owner is of what was destroyed now.
+    """
 
     kind: Kind
     moved_to: str
+    owner: str = ""
 
 
 class Basis(NamedTuple):
@@ -136,8 +161,8 @@ class Records:
         self._max_lifetime_ms = _ms(config.max_lifetime) if config.max_lifetime else 0
         self._tombstone_ms = _ms(config.delete_expiry)
         self._grace_ms = round(config.rotate_grace * 1000)
-        touch_ms = round(config.touch_every * 1000)
-        self._load_limits = self._ttl_ms, touch_ms, self._max_lifetime_ms
+        self._touch_ms = round(config.touch_every * 1000)
+        self._load_limits = self._ttl_ms, self._touch_ms, self._max_lifetime_ms
         self._sizes = _WHOLE, _LARGE
         self._familiars, self._queries = Familiars(), queries
 
@@ -203,11 +228,13 @@ class Records:
         incarnation: bytes,
         fields: Mapping[str, bytes],
         ttl: float | None,
+        tie: Tie | None = None,
     ) -> Call[Committed]:
         """Make a record where there is nothing. The caller has checked its size."""
         own_ms = "" if ttl is None else _ms(ttl)
         limits = (self._ttl_ms, own_ms, self._max_lifetime_ms)
-        arguments = (incarnation, *limits, size_of(fields), *_pairs(fields))
+        owner = (tie.owner, tie.until_ms) if tie else ("", "")
+        arguments = (incarnation, *limits, size_of(fields), *owner, *_pairs(fields))
         return Call(_CREATE, [self.key(name)], arguments, self._committed)
 
     def update(
@@ -218,6 +245,7 @@ class Records:
         ttl: float | None = None,
         new_name: str | None = None,
         grace: float | None = None,
+        tie: Tie | None = None,
     ) -> Call[Committed]:
         """Write changes to a record that is there, if the basis holds; prolong it.
 
@@ -228,6 +256,7 @@ class Records:
             ttl: The session's own idle timeout from now on, in seconds.
             new_name: The name that it has from now on; the old one gets a tombstone.
             grace: For how long everybody may follow it there, if not `rotate_grace`.
+            tie: In whose index it stands, under that name.
         """
         key = self.key(name)
         if max(map(len, changes.sets.values()), default=0) > _LARGE:
@@ -259,16 +288,37 @@ class Records:
                 len(sets),
                 len(deletions),
                 len(changes.additions),
+                *((tie.owner, tie.until_ms) if tie else ("", "")),
+                "1" if tie and tie.binds else "",
+                self._touch_ms,
                 *(part for parts in [*sets, *deletions] for part in parts),
                 *additions,
             ),
-            self._committed,
+            self._updated,
             replicas=replicas,
         )
 
-    def destroy(self, name: str) -> Call[Destroyed]:
-        """Replace a record by a tombstone; where there is none, do nothing."""
-        keys, arguments = [self.key(name)], (self._tombstone_ms,)
+    def prolong(self, name: str, owner: str, until_ms: int) -> Call[bool]:
+        """Let a record live as long as its owner's index knows it, if it is there."""
+        arguments = owner, until_ms, self._ttl_ms, self._max_lifetime_ms
+        return Call(_PROLONG, [self.key(name)], arguments, lambda answer: answer == [1])
+
+    def owner_of(self, name: str) -> Call[tuple[Kind, str]]:
+        """What lies there, and whose it is; looking changes nothing."""
+
+        def read(answer: list[Any]) -> tuple[Kind, str]:
+            kind = _KINDS[answer[0]]
+            return kind, answer[-1].decode() if kind is Kind.ALIVE else ""
+
+        return Call(_GLANCE, [self.key(name)], ("",), read)
+
+    def destroy(self, name: str, owner: str = "") -> Call[Destroyed]:
+        """Replace a record by a tombstone; where there is none, do nothing.
+
+        Args:
+            owner: It has to be this one's; else nothing is done either.
+        """
+        keys, arguments = [self.key(name)], (self._tombstone_ms, owner)
         replicas = self._config.wait_replicas
         return Call(_DESTROY, keys, arguments, self._destroyed, replicas=replicas)
 
@@ -289,7 +339,7 @@ class Records:
         kind, flag, *rest = answer
         if kind == b"alive":
             flat, staying, left_ms, least_ms = rest
-            loaded, ttl, _ = _alive(flat, staying, flag == 1)
+            loaded, ttl, _ = _alive(flat, staying, flag)
             if name and left_ms > least_ms:
                 self._familiars.note(name, ttl, left_ms, least_ms)
             return loaded
@@ -305,9 +355,21 @@ class Records:
             detail[::2] = [name.decode() for name in detail[::2]]
         return Committed(outcome, int(version), incarnation, detail)
 
+    def _updated(self, answer: list[Any]) -> Committed:
+        committed, due_ms = self._committed(answer), 0
+        if committed.outcome is Outcome.STORED:
+            due_ms, owner, *detail = committed.detail
+        elif committed.outcome is Outcome.OWNED:
+            owner, *detail = committed.detail
+        else:
+            return committed
+        owner, due = owner.decode(), due_ms / 1000
+        return committed._replace(detail=detail, owner=owner, due=due)
+
     def _destroyed(self, answer: list[Any]) -> Destroyed:
-        kind, key = answer
-        return Destroyed(_KINDS[kind], self._name(key))
+        kind, key, owner = answer
+        owner = owner.decode() if kind == b"destroyed" else ""
+        return Destroyed(_KINDS[kind], self._name(key), owner)
 
 
 def size_of(fields: Mapping[str, bytes]) -> int:
@@ -324,7 +386,7 @@ def _pairs(fields: Mapping[str, bytes]) -> list[bytes]:
 
 
 def _alive(
-    flat: list[bytes], left: Collection[bytes] = (), prolonged: bool = False
+    flat: list[bytes], left: Collection[bytes] = (), prolonged: int = 0
 ) -> tuple[Loaded, bytes, int]:
     """A record, its own ttl as META has it, and its size.
 
@@ -333,14 +395,22 @@ def _alive(
     """
     values = iter(flat)
     record = dict(zip(values, values, strict=True))
-    incarnation, version, created, size, ttl, _ = record.pop(META).split(b" ", 5)
+    parts = record.pop(META).split(b" ", 6)
+    incarnation, version, created, owner, size, ttl, _ = parts
     try:
         fields = {name.decode(): raw for name, raw in record.items()}
         names = [name.decode() for name in left] if left else ()
     except UnicodeDecodeError:
         return Loaded(Kind.FOREIGN), ttl, 0
-    since = int(created) / 1000
+    since, is_sure = int(created) / 1000, prolonged == 1
     loaded = Loaded(
-        Kind.ALIVE, prolonged, incarnation, int(version), since, fields, names
+        Kind.ALIVE, is_sure, incarnation, int(version), since, fields, names
+    )
+    if owner == ttl == b"-":
+        return loaded, ttl, int(size)
+    loaded = loaded._replace(
+        own_ttl=None if ttl == b"-" else int(ttl) / 1000,
+        owner="" if owner == b"-" else owner.decode(),
+        due=max(0, -prolonged) / 1000,
     )
     return loaded, ttl, int(size)

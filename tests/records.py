@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 META = b"\xff"
-PARTS = ["incarnation", "version", "created", "size", "ttl", "since", "fresh", "nonces"]
+PARTS = ["incarnation", "version", "created", "owner", "size", "ttl"]
+PARTS += ["since", "fresh", "nonces"]
 
 
 def meta_of(client: Any, key: bytes | str) -> dict[str, bytes]:

@@ -232,7 +232,7 @@ def test_a_create_takes_no_key_that_is_in_use(verbs: Verbs) -> None:
                 verbs.run(verbs.update(new_name=OTHER, incarnation=THEIRS))
             before = snapshot(verbs.client)
             created = verbs.run(verbs.create({"b": b"2"}))
-            assert created == (Outcome.GONE, 0, b"", [])
+            assert created == Committed(Outcome.GONE, 0, b"", [])
             assert snapshot(verbs.client) == before
 
 
@@ -446,7 +446,7 @@ def test_a_conflict_gives_back_what_is_stored_of_each_field_with_another_base(
                 },
             )
             for _ in range(2):
-                outcome, version, incarnation, detail = verbs.run(call)
+                outcome, version, incarnation, detail = verbs.run(call)[:4]
                 assert (outcome, version, incarnation) == (Outcome.CONFLICT, 1, MINE)
                 theirs = dict(zip(detail[::2], detail[1::2], strict=True))
                 assert theirs == {first: b"1", second: b"2", third: None}
@@ -1431,7 +1431,7 @@ def test_what_is_no_number_is_refused_before_anything_is_written(verbs: Verbs) -
             verbs.made({"n": raw, "ok": b"1", "d": b"1"})
             before = snapshot(verbs.client)
             call = verbs.update({"a": b"2"}, {"d"}, {"ok": 1, "n": 1, "also": 1})
-            assert verbs.run(call) == (Outcome.NUMBER, 1, MINE, ["n"])
+            assert verbs.run(call) == Committed(Outcome.NUMBER, 1, MINE, ["n"])
             assert snapshot(verbs.client) == before
 
 
@@ -1440,7 +1440,7 @@ def test_an_addend_of_19_digits_is_refused(verbs: Verbs) -> None:
     before = snapshot(verbs.client)
     for by in (E18, -E18, 2**63, 10**30):
         call = verbs.update({"a": b"2"}, None, {"n": by})
-        assert verbs.run(call) == (Outcome.NUMBER, 1, MINE, ["n"]), by
+        assert verbs.run(call) == Committed(Outcome.NUMBER, 1, MINE, ["n"]), by
         assert snapshot(verbs.client) == before, by
 
 

@@ -122,7 +122,10 @@ def destroy(given: dict[str, Any], handle: str, yes: bool) -> None:
         click.confirm(f"Destroy the session {handle}?", abort=True, err=True)
     call = sight.records.destroy(key.removeprefix(sight.config.prefix))
     sight.wire.run(call)
-    kind, moved_to = call.result
+    kind, moved_to, owner = call.result
+    if owner:
+        slot = key.removeprefix(sight.config.prefix)[:-64]
+        sight.wire.run(sight.owners.forget(owner, [slot]))
     if kind is Kind.MOVED:
         now = moved_to[-64:][:HANDLE_SIZE]
         raise LookupError(f"{handle} has moved; its handle is {now} now")

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple, TypeVar
 from ..config import Config
 from ..connect import client_for
 from ..errors import ConfigError
+from ..owners import Owners
 from ..store import META, Kind, Records
 from ..wire import Call, Script, Wire
 from .settings import Settings
@@ -57,6 +58,7 @@ class Sight:
         self.client = client_for(config.url, self.timeout)
         self.wire = Wire(self.client, self.timeout)
         self.records = Records(config)
+        self.owners = Owners(config)
 
     @classmethod
     def told_by(cls, given: Mapping[str, Any]) -> "Sight":
@@ -136,6 +138,7 @@ def _alive(
     now: int,
     count: int,
     flat: list[Any],
+    _: bytes,  # the owner, of which only a digest is known
 ) -> Glance:
     pairs = zip(flat[::2], flat[1::2], strict=True)
     named = {name.decode("utf-8", "replace"): x for name, x in pairs if name != META}

@@ -2,7 +2,8 @@
 -- KEYS  1 record
 -- ARGV  1 incarnation; 2 ttl in ms; 3 the session's own ttl in ms, '' for none;
 --       4 max_lifetime in ms, 0 for none; 5 encoded size in bytes;
---       6.. field, value, ...; last nonce
+--       6 owner, '' for none; 7 until when, in ms since the epoch, its index knows the
+--       session: no longer may it live; 8.. field, value, ...; last nonce
 -- Returns {nonce, outcome, version, incarnation, created in ms} where outcome is stored or
 --   gone (something else is there).
 -- Run twice, it knows its record by the incarnation and changes nothing.
@@ -13,10 +14,12 @@ if kind == 'alive' and meta.incarnation == incarnation then
 end
 if kind ~= 'absent' then return {nonce, 'gone', 0, ''} end
 
-local created, own = now_ms(), tonumber(ARGV[3])
+local created, own, owner = now_ms(), tonumber(ARGV[3]), ARGV[6]
 redis.call('HSET', record, META, packed({incarnation = incarnation, version = 1,
-  created = created, size = tonumber(ARGV[5]), ttl = own, since = math.floor(created / 1000),
+  created = created, owner = owner ~= '' and owner, size = tonumber(ARGV[5]), ttl = own, since = math.floor(created / 1000),
   fresh = 0, nonces = ''}, nonce))
-in_parts(ARGV, 6, #ARGV - 1, function(...) redis.call('HSET', record, ...) end)
-redis.call('PEXPIRE', record, left_for(own or tonumber(ARGV[2]), created, tonumber(ARGV[4])))
+in_parts(ARGV, 8, #ARGV - 1, function(...) redis.call('HSET', record, ...) end)
+local left = left_for(own or tonumber(ARGV[2]), created, tonumber(ARGV[4]))
+if owner ~= '' then left = math.min(left, ARGV[7] - created) end
+redis.call('PEXPIRE', record, left)
 return {nonce, 'stored', 1, incarnation, string.format('%.0f', created)}

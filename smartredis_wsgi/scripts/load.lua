@@ -6,9 +6,11 @@
 --       5 the size in bytes up to which the fields of a larger one come;
 --       6.. fields asked for; last nonce
 -- Returns {nonce, kind, prolonged, {field, value, ...}, {field, ...}, left, least}: the
---   kind as in record.lua; prolonged is 1 if the expiry was set anew; then what comes, META
---   too, and the names of what is left here. If all came also for how many ms the record
---   still lies, and from how few on a read is to prolong it; else 0, 0. Of what was moved: {nonce, moved, grace, key}, where
+--   kind as in record.lua; prolonged is 1 if the expiry was set anew, and where that is an
+--   owner's index to do first, minus the ms that are due; then what comes, META too, and the
+--   names of what is left here. If all came also for how many ms the record still lies, and
+--   from how few on a read is to prolong it; else 0, 0. Of what was moved:
+--   {nonce, moved, grace, key}, where
 --   grace is 1 if everybody may still read it by its old id.
 local record, nonce, ttl = KEYS[1], ARGV[#ARGV], tonumber(ARGV[1])
 local kind, meta = look_at(record)
@@ -23,10 +25,14 @@ if left <= 0 then
   return {nonce, 'absent', 0}
 end
 
--- A shorter life is prolonged in proportion; not by a server that only reads just now.
+-- Not by a server that only reads just now.
 local prolonged, now, touch = 0, redis.call('PTTL', record), ARGV[2] * left / ttl
-if now > left or now < left - touch then
-  if redis.pcall('PEXPIRE', record, left) == 1 then prolonged, now = 1, left end
+if is_due(now, left, ARGV[2], ttl) then
+  if meta.owner then
+    prolonged = -left
+  elseif redis.pcall('PEXPIRE', record, left) == 1 then
+    prolonged, now = 1, left
+  end
 end
 
 local whole, large = tonumber(ARGV[4]), tonumber(ARGV[5])

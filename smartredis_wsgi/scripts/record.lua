@@ -1,9 +1,9 @@
 -- What every script of the store begins with: what lies at a key, and how long it may.
 -- Returns nothing: these are functions.
 
--- The field that holds what is no field: "incarnation version created size ttl since fresh
--- nonces", by spaces. Created and ttl in ms, ttl "-" where the session has none of its own.
--- The nonces are those of late commits, newest first; the fresh are so many of them, since
+-- The field that holds what is no field: "incarnation version created owner size ttl since
+-- fresh nonces", by spaces. Created and ttl in ms, ttl "-" where the session has none of its
+-- own; the owner as in its index's key, "-" where nobody owns the session. The nonces are those of late commits, newest first; the fresh are so many of them, since
 -- that second. By them a commit that is sent again is known, until a minute is over or 128
 -- others have come, at least. No field's name is this byte: it is not UTF-8.
 local META = '\255'
@@ -19,8 +19,8 @@ end
 local function look_at(key)
   local meta = redis.pcall('HGET', key, META)
   if type(meta) == 'string' then
-    local incarnation, version, created, size, ttl, since, fresh, at =
-      string.match(meta, '^(%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) ()%S')
+    local incarnation, version, created, owner, size, ttl, since, fresh, at =
+      string.match(meta, '^(%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) ()%S')
     local own = count(ttl)
     version, created, size = count(version), count(created), count(size)
     since, fresh = count(since), count(fresh)
@@ -29,7 +29,8 @@ local function look_at(key)
       return 'foreign'
     end
     return 'alive', {incarnation = incarnation, version = version, created = created,
-      size = size, ttl = own or nil, since = since, fresh = fresh,
+      owner = owner ~= '-' and owner or nil, size = size, ttl = own or nil, since = since,
+      fresh = fresh,
       nonces = string.sub(meta, at)}
   end
   local held = redis.call('TYPE', key).ok
@@ -55,8 +56,8 @@ local function packed(meta, nonce)
     meta.nonces = string.sub(meta.nonces, 1, meta.fresh * NONCE_SIZE)
     meta.since, meta.fresh = now, 0
   end
-  return string.format('%s %.0f %.0f %.0f %s %.0f %.0f %s%s', meta.incarnation,
-    meta.version, meta.created, meta.size, meta.ttl and string.format('%.0f', meta.ttl) or '-',
+  return string.format('%s %.0f %.0f %s %.0f %s %.0f %.0f %s%s', meta.incarnation,
+    meta.version, meta.created, meta.owner or '-', meta.size, meta.ttl and string.format('%.0f', meta.ttl) or '-',
     meta.since, meta.fresh + 1, nonce, meta.nonces)
 end
 
@@ -73,6 +74,12 @@ end
 local function left_for(ttl, created, max_lifetime)
   if max_lifetime == 0 then return ttl end
   return math.min(ttl, created + max_lifetime - now_ms())
+end
+
+-- Returns whether a record that lies for so many ms is to be given what is left for it: at
+-- most every touch_every, which a shorter life shortens in proportion.
+local function is_due(now, left, touch_every, ttl)
+  return now > left or now < left - touch_every * left / ttl
 end
 
 -- Writes, and changes nothing: a WAIT behind a second run is to be for something.

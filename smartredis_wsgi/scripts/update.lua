@@ -5,12 +5,15 @@
 --       4 ttl in ms; 5 the session's own ttl in ms from now on, '' to leave it as it is;
 --       6 max_lifetime in ms, 0 for none; 7 max_size in bytes; 8 life of a tombstone in ms;
 --       9 rotate_grace in ms; 10 number of sets; 11 of deletions; 12 of additions;
---       13.. field, value, base for each set; field, base for each deletion; field,
+--       13 the owner in whose index the target stands, '' for none; 14 until when, in ms
+--       since the epoch, it stands there: no longer may the record live; 15 1 if that one
+--       owns the session from now on, else ''; 16 touch_every in ms; 17.. field, value, base for each set; field, base for each deletion; field,
 --       number for each addition; last nonce.
 --       A base is what the field was read as: '=' and its value, or '#' and the SHA-1 of
 --       it in hex; '-' for no such field; '' for no such check
 -- Returns {nonce, outcome, version, incarnation, ...} where outcome is
---   stored   and what the fields that were added to hold now follows
+--   stored   and for how many ms its owner's index is to prolong it, 0 unless that is due;
+--            its owner, or ''; and what the fields that were added to hold now follow
 --   absent   nothing of ours is there; destroyed: a tombstone
 --   moved    and the key follows where it was moved to; the version is 1 if everybody may
 --            still follow it there
@@ -18,17 +21,19 @@
 --   stale    another version than asked for
 --   conflict and field, value (nil for none) follow of each that has another base
 --   held     another holds the lock
+--   owned    its owner's index does not have the target: the owner, its own ttl in ms or 0,
+--            and created in ms follow
 --   large    would exceed max_size
 --   number   and the field follows: what it holds, or what is added, can't be counted
 -- Nothing is written unless stored. Run twice, it finds its nonce in META and
 -- reports what the first run did.
 local record, target, lock, nonce = KEYS[1], KEYS[2], KEYS[3], ARGV[#ARGV]
-local dels_at = 13 + 3 * ARGV[10]
+local dels_at = 17 + 3 * ARGV[10]
 local adds_at = dels_at + 2 * ARGV[11]
 local adds_end = adds_at + 2 * ARGV[12] - 1
 
-local function stored(key, meta, version)
-  local answer = {nonce, 'stored', version, meta.incarnation}
+local function stored(key, meta, version, due)
+  local answer = {nonce, 'stored', version, meta.incarnation, due, meta.owner or ''}
   for i = adds_at, adds_end, 2 do
     table.insert(answer, redis.call('HGET', key, ARGV[i]))
   end
@@ -47,7 +52,7 @@ for _ = 1, 16 do
 end
 if its_kind == 'alive' then
   local later = later_than(nonce, its_meta.nonces)
-  if later then return stored(written_again(there), its_meta, its_meta.version - later) end
+  if later then return stored(written_again(there), its_meta, its_meta.version - later, 0) end
 end
 
 -- May it be written to?
@@ -75,6 +80,12 @@ if ARGV[3] ~= '' then
 end
 if ARGV[2] ~= '' and tonumber(ARGV[2]) ~= meta.version then return refused('stale') end
 
+local owner = ARGV[15] == '1' and ARGV[13] or meta.owner
+if target ~= record and owner and owner ~= ARGV[13] then
+  return {nonce, 'owned', meta.version, meta.incarnation, owner, meta.ttl or 0,
+    string.format('%.0f', meta.created)}
+end
+
 local answer = refused('conflict')
 local function compare(field, base)
   if base == '' then return end
@@ -88,7 +99,7 @@ local function compare(field, base)
     table.insert(answer, stored)
   end
 end
-for i = 13, dels_at - 1, 3 do compare(ARGV[i], ARGV[i + 2]) end
+for i = 17, dels_at - 1, 3 do compare(ARGV[i], ARGV[i + 2]) end
 for i = dels_at, adds_at - 1, 2 do compare(ARGV[i], ARGV[i + 1]) end
 if #answer > 4 then return answer end
 
@@ -120,7 +131,7 @@ local function sum_of(stored, by)
   return string.find(text, '[.e]') and text or text .. '.0', false
 end
 
-for i = 13, dels_at - 1, 3 do
+for i = 17, dels_at - 1, 3 do
   grow(ARGV[i], #ARGV[i + 1])
   table.insert(sets, ARGV[i])
   table.insert(sets, ARGV[i + 1])
@@ -150,7 +161,7 @@ for i, sum in pairs(sums) do
     table.insert(sets, sum)
   end
 end
-meta.version, meta.size, meta.ttl = meta.version + 1, size, own
+meta.version, meta.size, meta.ttl, meta.owner = meta.version + 1, size, own, owner
 sets[2] = packed(meta, nonce)
 in_parts(sets, 1, #sets, function(...) redis.call('HSET', record, ...) end)
 in_parts(deletions, 1, #deletions, function(...) redis.call('HDEL', record, ...) end)
@@ -160,5 +171,15 @@ if target ~= record then
   redis.call('SET', record, string.format('moved %.0f %s', till, target),
     'PX', math.max(ARGV[8], ARGV[9]))
 end
+
+-- What somebody owns lives for no longer than its owner's index knows it.
+local due = 0
+if owner and ARGV[14] ~= '' then
+  left = math.min(left, ARGV[14] - now_ms())
+elseif owner then
+  local now = redis.call('PTTL', target)
+  if is_due(now, left, ARGV[16], tonumber(ARGV[4])) then due = left end
+  left = now < 0 and left or math.min(left, now)
+end
 redis.call('PEXPIRE', target, left)
-return stored(target, meta, meta.version)
+return stored(target, meta, meta.version, due)

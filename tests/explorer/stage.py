@@ -100,7 +100,8 @@ class _SteppingPipeline(Pipeline):
 @functools.cache
 def _script_sources() -> dict[str, bytes]:
     folder = resources.files("smartredis_wsgi") / "scripts"
-    files = [file for file in folder.iterdir() if file.name != "record.lua"]
+    common = "record.lua", "owner.lua"
+    files = [file for file in folder.iterdir() if file.name not in common]
     return {file.name.removesuffix(".lua"): file.read_bytes() for file in files}
 
 
