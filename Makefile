@@ -1,6 +1,7 @@
-# make demo [ARGS=--once] | test | lint | docs | screenshot [ARGS=--dark] | clean
+# make demo [ARGS=--once] | test | lint | docs | screenshot [ARGS=--dark] | clean |
 #      explore | histories | soak | evict | holders | failover | waits | replies |
-#      redirects | fuzz | attack | mutants | matrix | bench [ARGS=--quick] | bench-pytest
+#      redirects | fuzz | attack | mutants | matrix | bench [ARGS=--quick] |
+#      bench-pytest | million
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -19,6 +20,9 @@ explore: $(VENV)/ready-test
 
 histories: $(VENV)/ready-test
 	cd tests && ../$(BIN)/python -m histories.run $(ARGS)
+
+million: $(VENV)/ready-test
+	cd tests && ../$(BIN)/python -m million $(ARGS)
 
 redirects: $(VENV)/ready-test
 	cd tests && ../$(BIN)/python -m redirects.run $(ARGS)

@@ -105,7 +105,7 @@ class Belonging:
             if not is_last:  # some of the others may be no more
                 told = self._engine.owners.tell(owner)
                 self._hold.ask(told)
-                living_of(self._engine, owner, told.result, self._hold.ask)
+                living_of(self._engine, {owner: told.result}, self._hold.ask)
         raise TooManySessions(
             f"the owner has {config.max_per_owner} sessions already; nothing was "
             f"written; max_per_owner"

@@ -333,7 +333,8 @@ class Config:
         "replicas that are to have a destroy or a rotation in time; else an error",
         """A failover can lose what no replica has: a logged-out session would be back.
         With this, `WAIT` travels behind the script. The error, `StoreUnavailable`, says
-        that it is done but not acknowledged; asking once more is safe. What a request
+        that it is done but not acknowledged; asking once more is safe. `session.bind()`
+        waits in the same way, for what tells whose the session is. What a request
         waits belongs to `timeout`.""",
     )
     max_per_owner: int | None = _option(

@@ -1,31 +1,45 @@
 """All sessions of an owner: look at them, or log out everywhere."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import islice
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
-from .engine import Engine
-from .owners import Entry, OwnedSession
-from .store import Kind
+from .events import Events
+from .owners import Entry, OwnedSession, Owners
+from .store import Kind, Records
+from .wire import Wire
 
-Run = Callable[..., None]  # calls, in one round trip
+Run = Callable[..., None]  # of calls, in one round trip
 
 T = TypeVar("T")
 HANDLE_SIZE = 12  # of 64: eight, as in logs, are not enough for a million
 _PAGE = 100  # sessions in one round trip
 
 
-def sessions_of(engine: Engine, owner: str) -> list[OwnedSession]:
+class Place(Protocol):
+    """Where sessions and indexes lie: an engine, say."""
+
+    @property
+    def wire(self) -> Wire: ...
+    @property
+    def records(self) -> Records: ...
+    @property
+    def owners(self) -> Owners: ...
+    @property
+    def events(self) -> Events | None: ...
+
+
+def sessions_of(place: Place, owner: str) -> list[OwnedSession]:
     """Those that live, the one used last first. Two round trips; more for many.
 
     Those that live no more are taken out of the index: then it is one more.
     """
-    call = engine.owners.tell(owner)
-    engine.wire.run(call)
-    living = living_of(engine, owner, call.result)
+    call = place.owners.tell(owner)
+    place.wire.run(call)
     told = [
         OwnedSession(handle_of(name), entry.created, entry.used, entry.note)
-        for entry, name in living
+        for entry, name in living_of(place, {owner: call.result})[owner]
     ]
     return sorted(told, key=lambda session: session.last_used, reverse=True)
 
@@ -35,7 +49,7 @@ def handle_of(name: str) -> str:
     return name[-64:][:HANDLE_SIZE]
 
 
-def destroy_owner(engine: Engine, owner: str, spared: str = "") -> int:
+def destroy_owner(place: Place, owner: str, spared: str = "") -> int:
     """Destroy all sessions that are the owner's now. Three round trips; more for many.
 
     Where it fails it can be asked again: who was doomed is found again.
@@ -46,55 +60,76 @@ def destroy_owner(engine: Engine, owner: str, spared: str = "") -> int:
     Returns:
         How many were destroyed.
     """
-    call = engine.owners.tell(owner, dooms=True, spared=spared)
-    engine.wire.run(call)
-    return destroy_doomed(engine, owner, call.result)
+    call = place.owners.tell(owner, dooms=True, spared=spared)
+    place.wire.run(call)
+    return destroy_doomed(place, owner, call.result)
 
 
 def destroy_doomed(
-    engine: Engine, owner: str, entries: Sequence[Entry], run: Run | None = None
+    place: Place, owner: str, entries: Sequence[Entry], run: Run | None = None
 ) -> int:
     """Destroy the sessions of doomed entries, wherever they have moved; forget them."""
-    run = run or engine.wire.run
+    run = run or place.wire.run
     destroyed: set[str] = set()
     for page in _pages(entries):
         names = {name: entry.slot for entry in page for name in entry.names}
         while names:
-            calls = {n: engine.records.destroy(n, owner) for n in names}
+            calls = {n: place.records.destroy(n, owner) for n in names}
             run(*calls.values())
             ended = {n for n, c in calls.items() if c.result.kind is Kind.DESTROYED}
-            _tell_of(engine, ended)
+            _tell_of(place, ended)
             destroyed |= {names[name] for name in ended}
             moves = {c.result.moved_to: names[n] for n, c in calls.items()}
             names = {name: slot for name, slot in moves.items() if name}
         slots = [entry.slot for entry in page]
-        run(engine.owners.forget(owner, slots))
+        run(place.owners.forget(owner, slots))
     return len(destroyed)
 
 
 def living_of(
-    engine: Engine, owner: str, entries: Sequence[Entry], run: Run | None = None
-) -> list[tuple[Entry, str]]:
-    """The entries whose sessions live, with their names; the others are forgotten."""
-    run = run or engine.wire.run
-    living: list[tuple[Entry, str]] = []
-    for page in _pages(entries):
-        calls = [(e, n, engine.records.owner_of(n)) for e in page for n in e.names]
-        if calls:
-            run(*(call for _, _, call in calls))
-        found = {e.slot: (e, n) for e, n, c in calls if c.result == (Kind.ALIVE, owner)}
-        moving = {e.slot for e, _, c in calls if c.result[0] is Kind.MOVED}
-        dead = [e.slot for e in page if e.slot not in found.keys() | moving]
+    place: Place, told: Mapping[str, Sequence[Entry]], run: Run | None = None
+) -> dict[str, list[tuple[Entry, str]]]:
+    """Of each owner's entries those whose sessions live, with their names.
+
+    The others are taken out of the index. Two round trips, or one; more for hundreds.
+    """
+    run = run or place.wire.run
+    living: dict[str, list[tuple[Entry, str]]] = {owner: [] for owner in told}
+    every = [(owner, entry) for owner, entries in told.items() for entry in entries]
+    for page in _pages(every):
+        seen = _seen(place, page, run)
+        dead: dict[str, list[str]] = defaultdict(list)
+        for (owner, entry), (name, is_moving) in zip(page, seen, strict=True):
+            if name:
+                living[owner].append((entry, name))
+            elif not is_moving:
+                dead[owner].append(entry.slot)
         if dead:
-            run(engine.owners.prune(owner, dead))
-        living += found.values()
+            run(*(place.owners.prune(owner, slots) for owner, slots in dead.items()))
     return living
 
 
-def _tell_of(engine: Engine, names: set[str]) -> None:
-    if engine.events:
+def _seen(
+    place: Place, page: list[tuple[str, Entry]], run: Run
+) -> Iterator[tuple[str, bool]]:
+    """Of each entry the name under which its session lives, or whether it is moving."""
+    calls = [
+        [(name, place.records.owner_of(name)) for name in entry.names]
+        for _, entry in page
+    ]
+    every = [call for of_one in calls for _, call in of_one]
+    if every:
+        run(*every)
+    for (owner, _), of_one in zip(page, calls, strict=True):
+        names = [name for name, c in of_one if c.result == (Kind.ALIVE, owner)]
+        is_moving = any(call.result[0] is Kind.MOVED for _, call in of_one)
+        yield names[0] if names else "", is_moving
+
+
+def _tell_of(place: Place, names: set[str]) -> None:
+    if place.events:
         for name in names:
-            engine.events.tell("destroyed", name[-64:][:8])
+            place.events.tell("destroyed", name[-64:][:8])
 
 
 def _pages(items: Sequence[T]) -> Iterator[list[T]]:

@@ -351,7 +351,7 @@ class Life(Arrival):
         self._sent = None
         if sent.call.result.outcome is Outcome.STORED:
             self._settle(sent)
-        elif sent.creates:
+        elif sent.creates and not sent.tie:
             raise StoreUnavailable("something else lies at the key of a new session")
         else:
             self._refused(sent, last)

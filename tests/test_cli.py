@@ -14,15 +14,18 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
+from million import MOST_MB, all_run
 from servers import Monitor, free_port
 
 from smartredis_wsgi import SessionStore
 from smartredis_wsgi.cli import main, sight
 from smartredis_wsgi.cli.sight import Sight
 from smartredis_wsgi.cli.stats import Sums
+from smartredis_wsgi.everywhere import living_of
 from smartredis_wsgi.ids import Address
 from smartredis_wsgi.locks import SingleNodeLock, protocol
 
+purge = sys.modules["smartredis_wsgi.cli.purge"]  # as a module: the command hides it
 MODULE = [sys.executable, "-W", "ignore", "-m", "smartredis_wsgi"]
 SESSIONS_INI = Path(__file__).parent.parent / "examples" / "sessions.ini"
 
@@ -75,6 +78,101 @@ def assert_is_refused(ran, *words: str, status: int = 1) -> None:
     assert "Traceback" not in ran.stderr
     for word in words:
         assert word in ran.stderr
+
+
+# -- owners --------------------------------------------------------------------------
+
+
+def bound(line, owner="ann", note=None):
+    with line.store.open() as session:
+        session.bind(owner, note)
+    return session.id
+
+
+def test_an_owners_sessions_are_listed_with_their_notes(line):
+    first, second = bound(line, note="a \x1b[31m phone"), bound(line)
+    bound(line, "bob")
+    rows = {row["handle"]: row for row in line.rows("--owner", "ann")}
+    assert rows.keys() == {handle_of(first), handle_of(second)}
+    assert rows[handle_of(first)]["note"] == "a \x1b[31m phone"
+    assert {*rows[handle_of(second)]} == {"handle", "created", "last_used", "note"}
+    ran = line("list", "--owner", "ann")
+    assert len(ran.stdout.splitlines()) == 3
+    assert "\x1b" not in ran.stdout
+    assert len(line("list", "--owner", "carl").stdout.splitlines()) == 1
+
+
+def test_an_owner_is_logged_out_everywhere(line):
+    ids = [bound(line) for _ in range(3)] + [bound(line, "bob")]
+    assert line("destroy", "--owner", "ann", input="n\n").exit_code == 1
+    assert len(line.store.sessions_of("ann")) == 3
+    assert line.told("destroy", "--owner", "ann", "--yes") == {"destroyed": 3}
+    assert line.store.sessions_of("ann") == []
+    assert [row["state"] for row in line.rows()].count("alive") == 1
+    ran = line("destroy", handle_of(ids[3]), "--yes")
+    assert ran.exit_code == 0
+    assert line.store.sessions_of("bob") == []
+
+
+@pytest.mark.parametrize(
+    "words", [[], ["abcdef0123", "--owner", "ann"], ["--owner", ""]]
+)
+def test_what_is_to_be_destroyed_is_one_thing(line, words):
+    ran = line("destroy", "--yes", *words)
+    assert ran.exit_code == 2
+    assert "Traceback" not in ran.output
+
+
+def with_old_entries(line, redis, owners, each, gone):
+    """Sessions of some owners, bound an hour ago, of which some are no more."""
+    for owner in range(owners):
+        ids = [bound(line, f"user {owner}") for _ in range(each)]
+        redis.delete(*map(key_of, ids[:gone]))
+    for index in redis.scan_iter(match="session:owner:*"):
+        for slot, entry in redis.hgetall(index).items():
+            parts = entry.split(b" ", 5)
+            parts[4] = b"%d" % (int(parts[4]) - 3_600_000)
+            redis.hset(index, slot, b" ".join(parts))
+
+
+def test_what_is_left_of_sessions_that_are_no_more_is_purged(line, redis):
+    with_old_entries(line, redis, owners=4, each=3, gone=2)
+    told = line.told("purge", "--expired-index")
+    assert told == {"complete": True, "owners": 4, "living": 4, "purged": 8}
+    assert sum(map(redis.hlen, redis.keys("session:owner:*"))) == 4
+    assert line.told("purge", "--expired-index")["purged"] == 0
+    assert "purged:   0" in line("purge", "--expired-index").stdout
+    assert line("purge").exit_code == 2
+
+
+def test_a_purge_can_be_stopped_and_gone_on_with(line, redis, monkeypatch):
+    monkeypatch.setattr(sight, "PAGE", 1)
+    with_old_entries(line, redis, owners=5, each=1, gone=1)
+    looked = []
+
+    def look(place, told):
+        looked.append(told)
+        if len(looked) == 3:
+            raise KeyboardInterrupt
+        return living_of(place, told)
+
+    monkeypatch.setattr(purge, "living_of", look)
+    ran = line("purge", "--expired-index", "--json")
+    told = json.loads(ran.stdout)
+    assert (ran.exit_code, told["complete"], told["purged"]) == (130, False, 2)
+    assert "stopped" in ran.stderr
+    assert line.told("purge", "--expired-index")["purged"] == 3
+    assert redis.keys("session:owner:*") == []
+
+
+def test_a_million_sessions_in_small():
+    ran = [*all_run(sessions=3000)]
+    for one in ran:
+        assert one.megabytes < MOST_MB
+        assert b"\x1b[" in one.shown  # a bar was drawn
+    first, second = ran[1].told, ran[2].told
+    assert (first["owners"], first["living"], first["purged"]) == (300, 2700, 300)
+    assert second["purged"] == 0
 
 
 # -- list ----------------------------------------------------------------------------
@@ -624,4 +722,5 @@ def test_the_script_is_installed():
     ran = subprocess.run([program, "--help"], capture_output=True, text=True)
     assert ran.returncode == 0
     commands = "list", "show", "destroy", "stats", "locks", "check", "import", "demo"
+    commands += ("purge",)
     assert all(f"  {name} " in ran.stdout for name in commands)

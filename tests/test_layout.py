@@ -48,7 +48,7 @@ ORDER = [
     "demo.once",
     "demo.__main__",
     "cli.group cli.sight",
-    "cli.check cli.locks cli.moving cli.stats",
+    "cli.check cli.locks cli.moving cli.purge cli.stats",
     "cli.sessions",
     "cli",
     "__main__",

@@ -300,6 +300,58 @@ def test_what_a_request_writes_goes_out_as_one_command(
     assert len(client.trips.commands) == 1
 
 
+def log_in(session: Session) -> None:
+    create(session)
+    session.bind("ann")
+
+
+def read_and_bind(session: Session) -> None:
+    read(session)
+    session.bind("ann", "anew")
+
+
+def read_bind_and_regenerate(session: Session) -> None:
+    read_and_bind(session)
+    session.regenerate_id()
+
+
+OWNED = [  # a request of a session that has an owner, and where it is to be prolonged
+    (log_in, 3, 3),
+    (read, 1, 3),
+    (read_and_write, 2, 4),
+    (write, 1, 3),
+    (read_and_bind, 4, 6),
+    (read_and_regenerate, 4, 6),
+    (read_bind_and_regenerate, 4, 6),
+    (regenerate, 4, 4),
+    (destroy, 2, 2),
+]
+
+
+@pytest.mark.parametrize("is_due", [False, True])
+@pytest.mark.parametrize(("act", "cost", "cost_if_due"), OWNED)
+def test_a_session_with_an_owner_costs_more_where_its_index_has_to_know(
+    client: CountedRedis,
+    redis: redis_py.Redis,
+    act: Act,
+    cost: int,
+    cost_if_due: int,
+    is_due: bool,
+) -> None:
+    site = Site(client)
+    for _ in range(2):  # the second time the scripts are known
+        redis.flushdb()
+        site.cookie = ""
+        if act is not log_in:
+            site.visit(log_in)
+        if is_due:
+            for key in redis.keys("*"):
+                redis.pexpire(key, 600_000)
+        client.trips.reset()
+        site.visit(act)
+    assert client.trips.count == (cost_if_due if is_due else cost)
+
+
 def executed(monitor: Monitor, by_script: bool = True) -> list[tuple[str, str]]:
     """Name and full line of each command that scripts, or clients, had executed."""
     found = []

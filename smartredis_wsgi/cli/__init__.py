@@ -11,10 +11,11 @@ from .demo import demo
 from .group import main
 from .locks import locks
 from .moving import import_
+from .purge import purge
 from .sessions import destroy, list_, show
 from .stats import stats
 
 __all__ = ["main"]
 
-for command in (list_, show, destroy, stats, locks, check, import_, demo):
+for command in (list_, show, destroy, stats, locks, check, import_, purge, demo):
     main.add_command(command)

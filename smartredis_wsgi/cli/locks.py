@@ -6,10 +6,11 @@ from typing import Any
 import click
 
 from ..connect import client_for
+from ..everywhere import HANDLE_SIZE
 from ..locks import protocol
 from .group import common
 from .rendering import LongWork, span, tell
-from .sight import HANDLE_SIZE, Sight, as_text, glob, pages, scan
+from .sight import Sight, as_text, glob, pages, scan
 
 
 @click.command()

@@ -9,11 +9,13 @@ from typing import Any
 import click
 
 from ..codec import codec_for
+from ..everywhere import HANDLE_SIZE, destroy_owner, sessions_of
+from ..owners import digest_of
 from ..store import Kind
 from .group import common
 from .locks import held_locks, lock_key, lock_places
 from .rendering import LongWork, moment, plain, span, tell
-from .sight import HANDLE_SIZE, Glance, Sight
+from .sight import Glance, Sight
 
 _LINE = "{:13}{:10}{:>9}{:>8}  {:26}{:>6}{:>9}"
 
@@ -23,10 +25,14 @@ _LINE = "{:13}{:10}{:>9}{:>8}  {:26}{:>6}{:>9}"
 @click.option(
     "--limit", type=click.IntRange(0), default=100, help="At most so many; 0: all."
 )
+@click.option("--owner", help="Only this one's, with their notes.")
 @click.pass_obj
-def list_(given: dict[str, Any], limit: int) -> None:
+def list_(given: dict[str, Any], limit: int, owner: str | None) -> None:
     """Show the sessions, one a line, in no order."""
     sight, as_json = Sight.told_by(given), "json" in given
+    if owner is not None:
+        _list_owned(sight, owner, as_json)
+        return
     work = LongWork("sessions", shown=not sys.stdout.isatty())
     with work:
         total = sight.client.dbsize()
@@ -40,6 +46,26 @@ def list_(given: dict[str, Any], limit: int) -> None:
         if limit and next(seen, None):
             click.echo(f"there are more than {limit}; --limit 0 shows all", err=True)
     work.end()
+
+
+_OWNED = "{:13} {:26} {:26} {}"
+
+
+def _list_owned(sight: Sight, owner: str, as_json: bool) -> None:
+    if not as_json:
+        click.echo(_OWNED.format("HANDLE", "CREATED", "LAST USED", "NOTE"))
+    for one in sessions_of(sight, _digest_of(owner)):
+        times = moment(one.created), moment(one.last_used)
+        row = dict(zip(one._fields, (one.handle, *times, one.note), strict=True))
+        line = _OWNED.format(one.handle, *times, plain(one.note))
+        click.echo(json.dumps(row) if as_json else line)
+
+
+def _digest_of(owner: str) -> str:
+    try:
+        return digest_of(owner)
+    except ValueError as wrong:
+        raise click.UsageError(str(wrong)) from None
 
 
 @click.command()
@@ -111,12 +137,33 @@ def _for_json(value: Any) -> Any:
 
 @click.command()
 @common
-@click.argument("handle")
+@click.argument("handle", required=False)
+@click.option("--owner", help="All of this one's sessions.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @click.pass_obj
-def destroy(given: dict[str, Any], handle: str, yes: bool) -> None:
-    """Log a session out, for good: no late request brings it back."""
-    sight = Sight.told_by(given)
+def destroy(
+    given: dict[str, Any], handle: str | None, owner: str | None, yes: bool
+) -> None:
+    """Log a session out, or an owner everywhere, for good: no late request brings
+    one back.
+    """
+    if (handle is None) == (owner is None):
+        raise click.UsageError("name one: a HANDLE, or an --owner")
+    sight, as_json = Sight.told_by(given), "json" in given
+    if owner is not None:
+        _destroy_owner(sight, _digest_of(owner), yes, as_json)
+    elif handle is not None:
+        _destroy(sight, handle, yes, as_json)
+
+
+def _destroy_owner(sight: Sight, owner: str, yes: bool, as_json: bool) -> None:
+    if not yes:
+        click.confirm("Destroy all sessions of the owner?", abort=True, err=True)
+    told = {"destroyed": destroy_owner(sight, owner)}
+    tell(as_json, told, lambda: [f"destroyed {told['destroyed']}"])
+
+
+def _destroy(sight: Sight, handle: str, yes: bool, as_json: bool) -> None:
     key = _found(sight, handle)
     if not yes:
         click.confirm(f"Destroy the session {handle}?", abort=True, err=True)
@@ -132,7 +179,7 @@ def destroy(given: dict[str, Any], handle: str, yes: bool) -> None:
     if kind is not Kind.DESTROYED:
         raise LookupError(f"{handle} was not destroyed; what is there: {kind.value}")
     told = {"handle": sight.digest(key)[:HANDLE_SIZE], "state": kind.value}
-    tell("json" in given, told, lambda: [f"destroyed {told['handle']}"])
+    tell(as_json, told, lambda: [f"destroyed {told['handle']}"])
 
 
 def _row(sight: Sight, seen: Glance) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple, TypeVar
 from ..config import Config
 from ..connect import client_for
 from ..errors import ConfigError
+from ..everywhere import HANDLE_SIZE
 from ..owners import Owners
 from ..store import META, Kind, Records
 from ..wire import Call, Script, Wire
@@ -15,7 +16,6 @@ from .settings import Settings
 
 T = TypeVar("T")
 
-HANDLE_SIZE = 12  # of 64: eight, as in logs, are not enough for a million
 PAGE = 500  # keys that are looked at in one round trip
 PRIVATE = {"embedded", "memory"}  # servers within another program
 SECONDS = 5.0  # for an answer, at least: nobody waits for a page of ours
@@ -59,6 +59,7 @@ class Sight:
         self.wire = Wire(self.client, self.timeout)
         self.records = Records(config)
         self.owners = Owners(config)
+        self.events = None
 
     @classmethod
     def told_by(cls, given: Mapping[str, Any]) -> "Sight":
@@ -70,6 +71,12 @@ class Sight:
         for key in scan(self.client, match):
             if _KEY.fullmatch(key.removeprefix(self.config.prefix)):
                 yield key
+
+    def all_owners(self) -> Iterator[str]:
+        """Those that have an index, as digests. SCAN: one may come twice."""
+        start = self.owners.key("")
+        for key in scan(self.client, glob(start) + "?" * 64):
+            yield key.removeprefix(start)
 
     def glances(self, keys: Iterable[str], of_fields: str = "") -> Iterator[Glance]:
         """What lies at the keys; one round trip a page. What is gone is left out.

@@ -21,11 +21,10 @@ if binds then
     if other ~= slot and not its.doomed then others = others + 1 end
   end
   if most > 0 and not entry and others >= most then return {ARGV[9], 'full', 0} end
-  local created = tonumber(ARGV[6]) or now
-  entry = {bound = entry and entry.bound or now, created = created, note = ARGV[7],
-    names = entry and entry.names or '', till = entry and entry.till or 0}
+  entry = entry or {bound = now, created = tonumber(ARGV[6]) or now, names = '', till = 0}
+  entry.note = ARGV[7]
 end
-local is_shorter = till < entry.till
+till = math.max(till, entry.till) -- what others were told of stays true
 entry.till, entry.used = till, now
 if ARGV[2] ~= '' then entry.names = with(entry.names, ARGV[2]) end
 local written = redis.pcall('HSET', index, slot, text_of(entry))
@@ -33,9 +32,7 @@ if type(written) == 'table' then
   if binds or ARGV[2] ~= '' then return written end
   return {ARGV[9], 'left', 0}
 end
-if is_shorter then
-  entries_of(index)
-elseif redis.call('PTTL', index) < till - now then
+if redis.call('PTTL', index) < till - now then
   redis.call('PEXPIREAT', index, string.format('%.0f', till))
 end
 return {ARGV[9], 'entered', string.format('%.0f', till)}

@@ -1,0 +1,465 @@
+"""Whose a session is: bind, list, log out everywhere, and what lies in Redis for it."""
+
+# ruff: noqa: PT012 - a block is what commits, so it is a block that raises
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import pytest
+import redis as redis_py
+from conftest import Backend
+from records import meta_of, set_meta
+from redis.cluster import RedisCluster
+from servers import Cluster, Monitor, Server
+
+from smartredis_wsgi import (
+    OwnedSession,
+    SessionStore,
+    SmartRedisError,
+    StoreUnavailable,
+    TooManySessions,
+)
+from smartredis_wsgi.ids import Address
+from smartredis_wsgi.owners import digest_of
+
+
+def sessions(client: Any, **options: Any) -> SessionStore:
+    return SessionStore.from_config(client=client, **options)
+
+
+def bound(store: SessionStore, owner: str = "ann", note: str | None = None) -> str:
+    """The id of a new session of the owner."""
+    with store.open() as session:
+        session["of"] = "us"
+        session.bind(owner, note)
+    return session.id
+
+
+def rotated(store: SessionStore, session_id: str) -> str:
+    with store.open(session_id) as session:
+        session.regenerate_id()
+    return session.id
+
+
+def is_alive(store: SessionStore, session_id: str) -> bool:
+    with store.open(session_id) as session:
+        return "of" in session
+
+
+def handle_of(session_id: str) -> str:
+    return Address.of(session_id).record[-64:][:12]
+
+
+def key_of(session_id: str) -> str:
+    return f"session:{Address.of(session_id).record}"
+
+
+def index_of(owner: str = "ann") -> str:
+    return f"session:owner:{digest_of(owner)}"
+
+
+def handles(store: SessionStore, owner: str = "ann") -> set[str]:
+    return {session.handle for session in store.sessions_of(owner)}
+
+
+def test_the_sessions_of_an_owner_are_told(backend: Backend) -> None:
+    store = sessions(**backend.options)
+    first, second = bound(store, note="Firefox on Linux"), bound(store)
+    bound(store, "bob")
+    told = {session.handle: session for session in store.sessions_of("ann")}
+    assert told.keys() == {handle_of(first), handle_of(second)}
+    one = told[handle_of(first)]
+    assert isinstance(one, OwnedSession)
+    assert (one.note, told[handle_of(second)].note) == ("Firefox on Linux", "")
+    seconds, _ = backend.client.time()
+    assert seconds - 60 < one.created <= one.last_used < seconds + 2
+    assert store.sessions_of("carl") == []
+
+
+def test_all_sessions_of_an_owner_are_destroyed(backend: Backend) -> None:
+    store = sessions(**backend.options)
+    mine = [bound(store) for _ in range(3)]
+    mine[0] = rotated(store, mine[0])
+    other = bound(store, "bob")
+    assert store.destroy_owner("ann") == 3
+    assert [is_alive(store, i) for i in [*mine, other]] == [False] * 3 + [True]
+    assert store.sessions_of("ann") == []
+    assert not backend.client.exists(index_of())
+    assert store.destroy_owner("ann") == 0
+
+
+def test_one_session_can_be_kept(backend: Backend) -> None:
+    store = sessions(**backend.options)
+    kept, other = bound(store), bound(store)
+    with store.open(kept) as session:
+        assert store.destroy_owner("ann", keep=session) == 1
+        session["still"] = "here"
+    assert is_alive(store, kept)
+    assert not is_alive(store, other)
+    assert handles(store) == {handle_of(kept)}
+
+
+@pytest.mark.parametrize("rotator", ["itself", "another"])
+def test_the_kept_one_may_be_rotated_meanwhile(
+    redis: redis_py.Redis, rotator: str
+) -> None:
+    store = sessions(redis)
+    kept = bound(store)
+    with store.open(kept) as session:
+        assert session["of"] == "us"
+        if rotator == "itself":
+            session.regenerate_id()
+        else:
+            new = rotated(store, kept)
+        assert store.destroy_owner("ann", keep=session) == 0
+    assert is_alive(store, session.id if rotator == "itself" else new)
+
+
+def test_a_login_may_log_out_all_others_before_its_own_commit(
+    redis: redis_py.Redis,
+) -> None:
+    store = sessions(redis)
+    before = bound(store)
+    with store.open() as session:
+        session["of"] = "ann"
+        session.bind("ann")
+        assert store.destroy_owner("ann", keep=session) == 1
+    assert is_alive(store, session.id)
+    assert not is_alive(store, before)
+    assert handles(store) == {handle_of(session.id)}
+
+
+def test_a_session_that_is_empty_can_be_bound(redis: redis_py.Redis) -> None:
+    store = sessions(redis)
+    with store.open() as session:
+        session.bind("ann")
+    assert handles(store) == {handle_of(session.id)}
+
+
+def test_binding_is_a_change_like_others(redis: redis_py.Redis) -> None:
+    store = sessions(redis)
+    with store.open() as session:
+        session.bind("ann")
+        assert session.modified
+        session.forget()
+    with pytest.raises(ZeroDivisionError), store.open() as session:
+        session.bind("ann")
+        raise ZeroDivisionError
+    assert redis.keys("*") == []
+
+
+def test_an_owner_is_a_text(redis: redis_py.Redis) -> None:
+    store = sessions(redis)
+    with store.open() as session:
+        for wrong in ("", 7, b"ann", None):
+            with pytest.raises(ValueError, match="an owner is a text"):
+                session.bind(wrong)  # type: ignore[arg-type]
+            with pytest.raises(ValueError, match="an owner is a text"):
+                store.destroy_owner(wrong)  # type: ignore[arg-type]
+    for odd in ("a b\n", "\udcff", "é" * 5000):
+        session_id = bound(store, odd)
+        assert handles(store, odd) == {handle_of(session_id)}
+
+
+def test_of_a_note_200_characters_are_kept(redis: redis_py.Redis) -> None:
+    store = sessions(redis)
+    for note in ("é" * 300, "two\nlines and  spaces ", "\udcff"):
+        bound(store, note=note)
+        (told,) = store.sessions_of("ann")
+        assert told.note == note[:200].encode("utf-8", "replace").decode()
+        store.destroy_owner("ann")
+
+
+def test_the_note_can_be_changed(redis: redis_py.Redis) -> None:
+    store = sessions(redis)
+    session_id = bound(store, note="old")
+    created = store.sessions_of("ann")[0].created
+    for note, told in [(None, "old"), ("new", "new")]:
+        with store.open(session_id) as session:
+            session.bind("ann", note)
+        (one,) = store.sessions_of("ann")
+        assert (one.note, one.created) == (told, created)
+
+
+def test_another_owner_replaces_the_first(backend: Backend) -> None:
+    store = sessions(**backend.options)
+    session_id = bound(store)
+    with store.open(session_id) as session:
+        session.bind("bob")
+    assert (handles(store), handles(store, "bob")) == (set(), {handle_of(session_id)})
+    assert store.destroy_owner("ann") == 0
+    assert is_alive(store, session_id)
+    assert store.destroy_owner("bob") == 1
+
+
+def test_an_index_that_missed_the_new_owner_takes_no_session_of_his(
+    redis: redis_py.Redis,
+) -> None:
+    store = sessions(redis)
+    session_id = bound(store)
+    before = redis.dump(index_of())
+    with store.open(session_id) as session:
+        session.bind("bob")
+    redis.restore(index_of(), 60_000, before)
+    assert store.destroy_owner("ann") == 0
+    assert is_alive(store, session_id)
+
+
+# -- what lies in Redis ----------------------------------------------------------------
+
+
+def test_no_text_of_an_owner_is_in_redis_or_in_a_log(
+    server: Server, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    with Monitor(server) as monitor:
+        store = SessionStore.from_config(url=server.url, max_per_owner=1)
+        session_id = bound(store, "ann@example.org")
+        bound(store, "ann@example.org")
+        assert not is_alive(store, session_id)
+        store.sessions_of("ann@example.org")
+        store.destroy_owner("ann@example.org")
+    lines = "\n".join(monitor.lines())
+    assert digest_of("ann@example.org") in lines
+    assert "example.org" not in lines + caplog.text
+
+
+def test_an_index_ends_with_the_last_of_its_sessions(backend: Backend) -> None:
+    store = sessions(ttl=1000, **backend.options)
+    ids = [bound(store) for _ in range(2)]
+    with store.open(ids[0]) as session:
+        session.set_ttl(5000)
+    left = backend.client.pttl(index_of())
+    assert abs(left - backend.client.pttl(key_of(ids[0]))) < 1000
+    store.destroy(ids[0])
+    left = backend.client.pttl(index_of())
+    assert abs(left - backend.client.pttl(key_of(ids[1]))) < 1000
+    store.destroy(ids[1])
+    assert not backend.client.exists(index_of())
+
+
+def test_what_is_used_lives_on_with_its_index(backend: Backend) -> None:
+    store = sessions(ttl=1000, touch_every=100, **backend.options)
+    session_id = bound(store)
+    keys = key_of(session_id), index_of()
+    for left, prolonged in [(950, False), (850, True), (500, True)]:
+        for act in (dict, lambda session: session.update(of="us")):
+            for key in keys:
+                backend.client.pexpire(key, left * 1000)
+            with store.open(session_id) as session:
+                act(session)
+            ends = [backend.client.pttl(key) for key in keys]
+            is_longer = [end > left * 1000 for end in ends]
+            assert is_longer == [prolonged, prolonged]
+            assert ends[0] <= ends[1] + 1000
+
+
+def test_the_absolute_limit_holds_for_the_index_too(redis: redis_py.Redis) -> None:
+    store = sessions(redis, ttl=1000, touch_every=0, max_lifetime=2000)
+    session_id = bound(store)
+    created = int(meta_of(redis, key_of(session_id))["created"])
+    set_meta(redis, key_of(session_id), created=created - 1_500_000)
+    assert is_alive(store, session_id)
+    assert redis.pttl(key_of(session_id)) <= 500_000
+    with store.open(session_id) as session:
+        session.bind("bob")
+    assert redis.pttl(index_of("bob")) <= 500_000
+
+
+def test_a_session_that_expired_or_was_evicted_is_told_no_more(
+    backend: Backend,
+) -> None:
+    store = sessions(**backend.options)
+    gone, there = bound(store), bound(store)
+    backend.client.delete(key_of(gone))
+    assert handles(store) == {handle_of(there)}
+    backend.client.delete(key_of(there))
+    assert store.sessions_of("ann") == []
+
+
+def test_who_looks_takes_out_what_has_ended_but_not_what_may_be_on_its_way(
+    redis: redis_py.Redis,
+) -> None:
+    store = sessions(redis)
+    old, fresh = bound(store), bound(store)
+    slot = Address.of(old).lock
+    state, until, since, created, used, rest = redis.hget(index_of(), slot).split(
+        b" ", 5
+    )
+    aged = b" ".join([state, until, since, created, b"%d" % (int(used) - 61_000), rest])
+    redis.hset(index_of(), slot, aged)
+    redis.delete(key_of(old), key_of(fresh))
+    assert store.sessions_of("ann") == []
+    assert redis.hkeys(index_of()) == [Address.of(fresh).lock.encode()]
+
+
+def test_an_entry_that_is_damaged_is_left_out(redis: redis_py.Redis) -> None:
+    store = sessions(redis)
+    session_id = bound(store)
+    redis.hset(index_of(), "{0123456789abcdef}", "\x00damaged")
+    assert handles(store) == {handle_of(session_id)}
+    assert store.destroy_owner("ann") == 1
+
+
+def test_a_session_whose_index_is_lost_ends_when_it_is_to_be_prolonged(
+    backend: Backend,
+) -> None:
+    store = sessions(ttl=1000, touch_every=100, **backend.options)
+    session_id = bound(store)
+    backend.client.delete(index_of())
+    assert is_alive(store, session_id)
+    backend.client.pexpire(key_of(session_id), 800_000)
+    assert not is_alive(store, session_id)
+    assert backend.client.get(key_of(session_id)) == b"destroyed"
+
+
+def test_a_server_without_memory_lets_owners_read_and_log_out(server: Server) -> None:
+    with server.client() as client:
+        store = sessions(client, touch_every=0)
+        session_id, other = bound(store), bound(store)
+        client.config_set("maxmemory", 1)
+        try:
+            assert is_alive(store, session_id)
+            with pytest.raises(StoreUnavailable):
+                bound(store)
+            store.destroy(other)
+        finally:
+            client.config_set("maxmemory", 0)
+        assert handles(store) == {handle_of(session_id)}
+
+
+# -- destroy_owner that fails half-way -------------------------------------------------
+
+
+def test_a_destruction_that_failed_half_way_can_be_asked_for_again(
+    redis: redis_py.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = sessions(redis)
+    ids = [bound(store) for _ in range(3)]
+
+    def fail(*_: Any) -> None:
+        raise StoreUnavailable("after the index, before the records")
+
+    records = store._engine.records
+    with monkeypatch.context() as broken, pytest.raises(StoreUnavailable):
+        broken.setattr(type(records), "destroy", fail)
+        store.destroy_owner("ann")
+    assert handles(store) == {handle_of(i) for i in ids}  # they live, so they are told
+    assert store.destroy_owner("ann") == 3
+
+
+def test_a_session_that_is_doomed_ends_when_it_is_to_be_prolonged(
+    redis: redis_py.Redis,
+) -> None:
+    store = sessions(redis, touch_every=0)
+    session_id = bound(store)
+    store._engine.wire.run(
+        store._engine.owners.tell(digest_of("ann"), dooms=True)
+    )  # as by one that died after this
+    assert not is_alive(store, session_id)
+    assert redis.get(key_of(session_id)) == b"destroyed"
+
+
+# -- max_per_owner ---------------------------------------------------------------------
+
+
+def test_the_session_that_was_bound_first_has_to_go(backend: Backend) -> None:
+    store = sessions(max_per_owner=2, **backend.options)
+    ids = [bound(store) for _ in range(3)]
+    assert [is_alive(store, i) for i in ids] == [False, True, True]
+    with store.open(ids[1]) as session:
+        session.bind("ann", "not one more")
+    ids[1] = rotated(store, ids[1])
+    assert all(is_alive(store, i) for i in ids[1:])
+    assert len(store.sessions_of("ann")) == 2
+
+
+def test_one_session_too_many_is_refused(backend: Backend) -> None:
+    store = sessions(max_per_owner=2, owner_overflow="refuse", **backend.options)
+    ids = [bound(store) for _ in range(2)]
+    before = len(backend.client.keys("*"))
+    with pytest.raises(TooManySessions, match="max_per_owner") as refusal:
+        bound(store)
+    assert isinstance(refusal.value, SmartRedisError)
+    assert len(backend.client.keys("*")) == before
+    rotated(store, ids[0])
+    store.destroy(ids[1])
+    assert is_alive(store, bound(store))
+
+
+def test_a_session_that_is_no_more_takes_no_place(redis: redis_py.Redis) -> None:
+    store = sessions(redis, max_per_owner=1, owner_overflow="refuse")
+    session_id = bound(store)
+    redis.delete(key_of(session_id))
+    entry = redis.hget(index_of(), Address.of(session_id).lock)
+    parts = entry.split(b" ")
+    parts[4] = b"%d" % (int(parts[4]) - 61_000)  # used more than a minute ago
+    redis.hset(index_of(), Address.of(session_id).lock, b" ".join(parts))
+    assert is_alive(store, bound(store))
+
+
+def test_a_login_can_be_refused_where_the_application_asks(
+    redis: redis_py.Redis,
+) -> None:
+    store = sessions(redis, max_per_owner=1, owner_overflow="refuse")
+    bound(store)
+    with store.open() as session:
+        session["of"] = "ann"
+        session.bind("ann")
+        with pytest.raises(TooManySessions):
+            session.save()
+        session.forget()
+    assert len(store.sessions_of("ann")) == 1
+
+
+def test_what_was_not_stored_leaves_no_entry(redis: redis_py.Redis) -> None:
+    store = sessions(redis, max_size=100)
+    with store.open() as session:
+        session["of"] = "ann"
+    with pytest.raises(SmartRedisError), store.open(session.id) as same:
+        same["much"] = "x" * 1000
+        same.regenerate_id()
+        same.bind("ann")
+    assert redis.keys("session:owner:*") == []
+    assert is_alive(store, session.id)
+
+
+# -- Cluster ---------------------------------------------------------------------------
+
+
+def test_owners_and_their_sessions_may_lie_on_different_nodes(
+    cluster: Cluster,
+) -> None:
+    client = RedisCluster.from_url(f"redis://127.0.0.1:{cluster.nodes[0].port}")
+    store = sessions(client, max_per_owner=6, touch_every=0)
+    owners = ["ann", "bob", "carl"]
+    ids = {owner: [bound(store, owner) for _ in range(6)] for owner in owners}
+    nodes = {client.get_node_from_key(index_of(owner)).name for owner in owners}
+    nodes |= {client.get_node_from_key(key_of(i)).name for i in ids["ann"]}
+    assert len(nodes) == 3
+    ids["ann"][0] = rotated(store, ids["ann"][0])
+    assert all(is_alive(store, i) for i in ids["ann"])
+    assert handles(store) == {handle_of(i) for i in ids["ann"]}
+    with store.open(ids["ann"][1]) as session:
+        assert store.destroy_owner("ann", keep=session) == 5
+    bound(store)
+    assert len(store.sessions_of("ann")) == 2
+    assert all(is_alive(store, i) for i in ids["bob"])
+    bound(store, "bob")
+    assert [is_alive(store, i) for i in ids["bob"]] == [False] + [True] * 5
+    client.close()
+
+
+@pytest.mark.parametrize("lock", ["none", "single"])
+def test_sessions_of_owners_live_under_locks_as_well(
+    redis: redis_py.Redis, lock: str
+) -> None:
+    store = sessions(redis, lock=lock, touch_every=0)
+    session_id = rotated(store, bound(store))
+    with store.open(session_id) as session:
+        session["more"] = session["of"]
+    assert handles(store) == {handle_of(session_id)}
+    assert store.destroy_owner("ann") == 1
+    assert not redis.keys("lock:*")
