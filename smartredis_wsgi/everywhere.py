@@ -68,21 +68,24 @@ def destroy_owner(place: Place, owner: str, spared: str = "") -> int:
 def destroy_doomed(
     place: Place, owner: str, entries: Sequence[Entry], run: Run | None = None
 ) -> int:
-    """Destroy the sessions of doomed entries, wherever they have moved; forget them."""
+    """Destroy the sessions of doomed entries, and forget them.
+
+    A session that is being rotated has two names here, the old one first: it is met
+    under one of them, or is destroyed by who rotates it.
+    """
     run = run or place.wire.run
     destroyed: set[str] = set()
     for page in _pages(entries):
-        names = {name: entry.slot for entry in page for name in entry.names}
-        while names:
-            calls = {n: place.records.destroy(n, owner) for n in names}
-            run(*calls.values())
-            ended = {n for n, c in calls.items() if c.result.kind is Kind.DESTROYED}
-            _tell_of(place, ended)
-            destroyed |= {names[name] for name in ended}
-            moves = {c.result.moved_to: names[n] for n, c in calls.items()}
-            names = {name: slot for name, slot in moves.items() if name}
-        slots = [entry.slot for entry in page]
-        run(place.owners.forget(owner, slots))
+        names = [(entry.slot, name) for entry in page for name in entry.names]
+        calls = [place.records.destroy(name, owner) for _, name in names]
+        if calls:
+            run(*calls)
+        for (slot, name), call in zip(names, calls, strict=True):
+            if call.result.kind is Kind.DESTROYED:
+                destroyed.add(slot)
+                if place.events:
+                    place.events.tell("destroyed", name[-64:][:8])
+        run(place.owners.forget(owner, [entry.slot for entry in page]))
     return len(destroyed)
 
 
@@ -124,12 +127,6 @@ def _seen(
         names = [name for name, c in of_one if c.result == (Kind.ALIVE, owner)]
         is_moving = any(call.result[0] is Kind.MOVED for _, call in of_one)
         yield names[0] if names else "", is_moving
-
-
-def _tell_of(place: Place, names: set[str]) -> None:
-    if place.events:
-        for name in names:
-            place.events.tell("destroyed", name[-64:][:8])
 
 
 def _pages(items: Sequence[T]) -> Iterator[list[T]]:

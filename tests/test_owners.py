@@ -256,6 +256,18 @@ def test_what_is_used_lives_on_with_its_index(backend: Backend) -> None:
             assert ends[0] <= ends[1] + 1000
 
 
+def test_no_time_that_an_index_has_promised_is_taken_back(backend: Backend) -> None:
+    store = sessions(**backend.options)
+    session_id = bound(store)
+    owners, untils = store._engine.owners, []
+    for seconds in (2000, 10, 3000, 20):
+        call = owners.stay(digest_of("ann"), Address.of(session_id).lock, seconds)
+        store._engine.wire.run(call)
+        untils.append(call.result.until_ms)
+    assert untils[0] == untils[1] < untils[2] == untils[3]
+    assert backend.client.pttl(index_of()) > 2_900_000
+
+
 def test_the_absolute_limit_holds_for_the_index_too(redis: redis_py.Redis) -> None:
     store = sessions(redis, ttl=1000, touch_every=0, max_lifetime=2000)
     session_id = bound(store)
@@ -374,6 +386,26 @@ def test_the_session_that_was_bound_first_has_to_go(backend: Backend) -> None:
     ids[1] = rotated(store, ids[1])
     assert all(is_alive(store, i) for i in ids[1:])
     assert len(store.sessions_of("ann")) == 2
+
+
+def test_the_oldest_ends_later_if_it_can_not_be_destroyed_at_once(
+    redis: redis_py.Redis,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    store = sessions(redis, max_per_owner=1, touch_every=0)
+    first = bound(store)
+
+    def fail(*_: Any) -> None:
+        raise StoreUnavailable("just now")
+
+    with monkeypatch.context() as broken:
+        broken.setattr("smartredis_wsgi.belonging.destroy_doomed", fail)
+        second = bound(store)
+    assert "could not be taken out" in caplog.text
+    assert redis.type(key_of(first)) == b"hash"
+    assert not is_alive(store, first)
+    assert is_alive(store, second)
 
 
 def test_one_session_too_many_is_refused(backend: Backend) -> None:
