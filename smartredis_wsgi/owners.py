@@ -21,7 +21,6 @@ from hashlib import sha256
 from typing import Any, NamedTuple
 
 from .config import Config
-from .transport import Word
 from .wire import Call, Script
 
 _ENTER = Script.named("record", "owner", "owner_enter")
@@ -172,7 +171,7 @@ class Owners:
             after: Not those that were used in the last so many seconds.
         """
         words = [word for slot in slots for word in (slot, "")]
-        arguments: list[Word] = [round(after * 1000), *words]
+        arguments = str(round(after * 1000)), *words
         return Call(_FORGET, [self.key(owner)], arguments, _first)
 
     def prune(self, owner: str, slots: Iterable[str]) -> Call[int]:

@@ -206,7 +206,7 @@ MUTANTS = [
     ),
     Mutant(
         "destroying does not follow a rotation",
-        (Edit("life.py", "while found.moved_to:", "while False:"),),
+        (Edit("reading.py", "while found.moved_to:", "while False:"),),
         ("look_destroy + login/none",),
     ),
     Mutant(
