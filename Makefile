@@ -6,7 +6,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test explore histories soak evict holders failover waits replies redirects matrix bench bench-pytest docs screenshot lint clean fuzz attack mutants
+.PHONY: demo test explore histories soak evict holders failover waits replies redirects matrix bench bench-pytest docs screenshot lint clean fuzz attack mutants million
 
 demo: $(VENV)/ready-demo
 	@$(BIN)/python -m smartredis_wsgi.demo $(ARGS)

@@ -224,7 +224,9 @@ def test_one_that_has_moved_in_costs_what_any_session_costs(
 
 
 @pytest.mark.parametrize(
-    ("act", "trips"), [(dict, 6), (put("n", 4), 6), (destroy, 4)], ids=str
+    ("act", "trips"),
+    [(dict, 6), (put("n", 4), 6), (destroy, 4)],
+    ids=["read", "write", "destroy"],
 )
 def test_the_first_request_costs_five_round_trips_more(
     server: Server, act: Act, trips: int

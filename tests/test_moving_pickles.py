@@ -117,7 +117,7 @@ CALLS = [
 ]
 
 
-@pytest.mark.parametrize("value", [*CLASSES, *CALLS, len, Thing], ids=repr)
+@pytest.mark.parametrize("value", [*CLASSES, *CALLS, len, Thing])
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 def test_objects_and_calls_are_refused(value: Any, protocol: int, capfd: Any) -> None:
     with pytest.raises(Unreadable):
