@@ -1175,16 +1175,23 @@ def test_a_record_knows_no_more_than_256_commits(verbs: Verbs) -> None:
     assert nonces(verbs) == [401 - 3 * 128, 128]
 
 
-def test_a_record_forgets_its_commits_after_a_minute_or_two(verbs: Verbs) -> None:
+@pytest.mark.parametrize(
+    ("fresh", "age", "known"),
+    [(16, 50, [17, 0]), (16, 70, [1, 16]), (16, 130, [1, 0]), (15, 130, [16, 0])],
+)
+def test_a_record_forgets_its_commits_after_a_minute_or_two(
+    verbs: Verbs, fresh: int, age: int, known: list[int]
+) -> None:
+    """It looks at its clock at each sixteenth commit."""
     verbs.made({})
-    for age, known in [(50, [2, 0]), (70, [1, 2]), (70, [1, 1]), (130, [1, 0])]:
-        now, _ = verbs.client.time()
-        set_meta(verbs.client, verbs.key(), since=now - age)
-        call = verbs.update({"x": b"%d" % age})
-        first = verbs.run(call)
-        assert first.outcome is Outcome.STORED
-        assert nonces(verbs) == known
-        assert verbs.run(call) == first
+    now, _ = verbs.client.time()
+    late = b"earlier." * fresh
+    set_meta(verbs.client, verbs.key(), since=now - age, fresh=fresh, nonces=late)
+    call = verbs.update({"x": b"%d" % age})
+    first = verbs.run(call)
+    assert first.outcome is Outcome.STORED
+    assert nonces(verbs) == known
+    assert verbs.run(call) == first
 
 
 def test_a_creation_is_known_after_other_commits(verbs: Verbs) -> None:

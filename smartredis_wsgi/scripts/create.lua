@@ -16,9 +16,9 @@ if kind ~= 'absent' then return {nonce, 'gone', 0, ''} end
 
 local created, own, owner = now_ms(), tonumber(ARGV[3]), ARGV[6]
 redis.call('HSET', record, META, packed({incarnation = incarnation, version = 1,
-  created = created, owner = owner ~= '' and owner, size = tonumber(ARGV[5]), ttl = own, since = math.floor(created / 1000),
-  fresh = 0, nonces = ''}, nonce))
-in_parts(ARGV, 8, #ARGV - 1, function(...) redis.call('HSET', record, ...) end)
+  created = created, owner = owner ~= '' and owner, size = tonumber(ARGV[5]), ttl = own,
+  since = math.floor(created / 1000), fresh = 0, nonces = ''}, nonce))
+in_parts('HSET', record, ARGV, 8, #ARGV - 1)
 local left = left_for(own or tonumber(ARGV[2]), created, tonumber(ARGV[4]))
 if owner ~= '' then left = math.min(left, ARGV[7] - created) end
 redis.call('PEXPIRE', record, left)

@@ -10,8 +10,8 @@
 --   owner's index to do first, minus the ms that are due; then what comes, META too, and the
 --   names of what is left here. If all came also for how many ms the record still lies, and
 --   from how few on a read is to prolong it; else 0, 0. Of what was moved:
---   {nonce, moved, grace, key}, where
---   grace is 1 if everybody may still read it by its old id.
+--   {nonce, moved, grace, key}, where grace is 1 if everybody may still read it by its old
+--   id.
 local record, nonce, ttl = KEYS[1], ARGV[#ARGV], tonumber(ARGV[1])
 local kind, meta = look_at(record)
 if kind == 'moved' then
@@ -52,13 +52,13 @@ if whole then
     end
   end
 end
-in_parts(names, 1, #names, function(...)
-  local values = redis.call('HMGET', record, ...)
-  for i, name in ipairs({...}) do
-    if values[i] then
-      table.insert(flat, name)
-      table.insert(flat, values[i])
+for first = 1, #names, 1000 do
+  local last = math.min(first + 999, #names)
+  for i, value in ipairs(redis.call('HMGET', record, unpack(names, first, last))) do
+    if value then
+      table.insert(flat, names[first + i - 1])
+      table.insert(flat, value)
     end
   end
-end)
+end
 return {nonce, kind, prolonged, flat, staying, 0, 0}

@@ -3,15 +3,14 @@
 
 -- The field that holds what is no field: "incarnation version created owner size ttl since
 -- fresh nonces", by spaces. Created and ttl in ms, ttl "-" where the session has none of its
--- own; the owner as in its index's key, "-" where nobody owns the session. The nonces are those of late commits, newest first; the fresh are so many of them, since
--- that second. By them a commit that is sent again is known, until a minute is over or 128
--- others have come, at least. No field's name is this byte: it is not UTF-8.
+-- own; the owner as in its index's key, "-" where nobody owns the session. The nonces are
+-- those of late commits, newest first; the fresh are so many of them, since that second. By
+-- them a commit that is sent again is known, until a minute is over or 128 others have come,
+-- at least. No field's name is this byte: it is not UTF-8.
 local META = '\255'
-local NONCE_SIZE, MOST_NONCES, MINUTE = 8, 128, 60
-
-local function count(text)
-  return text and #text < 16 and string.find(text, '^%d+$') and tonumber(text)
-end
+local PARTS = '^(%S+) (%d+) (%d+) (%S+) (%d+) ([%d-]+) (%d+) (%d+) ()%S'
+local MOST = 1e15  -- of each number; a double holds it exactly
+local NONCE_SIZE, MOST_NONCES, NONCES_LOOK, MINUTE = 8, 128, 16, 60
 
 -- Returns a kind: alive, absent, destroyed, moved or foreign (not ours, or damaged: it is
 --   left as it is), and of a record that is alive what META holds, of one that is moved
@@ -20,18 +19,15 @@ local function look_at(key)
   local meta = redis.pcall('HGET', key, META)
   if type(meta) == 'string' then
     local incarnation, version, created, owner, size, ttl, since, fresh, at =
-      string.match(meta, '^(%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) ()%S')
-    local own = count(ttl)
-    version, created, size = count(version), count(created), count(size)
-    since, fresh = count(since), count(fresh)
-    local is_sound = version and created and size and since and fresh
-    if not (is_sound and (ttl == '-' or own and own > 0)) then
-      return 'foreign'
-    end
+      string.match(meta, PARTS)
+    local own = at and (ttl == '-' and 1 or tonumber(ttl))
+    if not own or own <= 0 then return 'foreign' end
+    version, created, size = version + 0, created + 0, size + 0
+    since, fresh = since + 0, fresh + 0
+    if math.max(version, created, size, own, since, fresh) >= MOST then return 'foreign' end
     return 'alive', {incarnation = incarnation, version = version, created = created,
-      owner = owner ~= '-' and owner or nil, size = size, ttl = own or nil, since = since,
-      fresh = fresh,
-      nonces = string.sub(meta, at)}
+      owner = owner ~= '-' and owner or nil, size = size, ttl = ttl ~= '-' and own or nil,
+      since = since, fresh = fresh, nonces = string.sub(meta, at)}
   end
   local held = redis.call('TYPE', key).ok
   if held == 'none' then return 'absent' end
@@ -48,17 +44,23 @@ local function now_ms()
   return time[1] * 1000 + math.floor(time[2] / 1000)
 end
 
--- Returns what META is to hold after a commit of that nonce.
-local function packed(meta, nonce)
+-- Drops the nonces that are known for long enough.
+local function age(meta)
   local now = math.floor(now_ms() / 1000)
   if now - meta.since > MINUTE or meta.fresh >= MOST_NONCES then
     if now - meta.since > 2 * MINUTE then meta.fresh = 0 end
     meta.nonces = string.sub(meta.nonces, 1, meta.fresh * NONCE_SIZE)
     meta.since, meta.fresh = now, 0
   end
+end
+
+-- Returns what META is to hold after a commit of that nonce. Asks for the time now and then.
+local function packed(meta, nonce)
+  if meta.fresh % NONCES_LOOK == 0 then age(meta) end
+  local own = meta.ttl and string.format('%.0f', meta.ttl) or '-'
   return string.format('%s %.0f %.0f %s %.0f %s %.0f %.0f %s%s', meta.incarnation,
-    meta.version, meta.created, meta.owner or '-', meta.size, meta.ttl and string.format('%.0f', meta.ttl) or '-',
-    meta.since, meta.fresh + 1, nonce, meta.nonces)
+    meta.version, meta.created, meta.owner or '-', meta.size, own, meta.since,
+    meta.fresh + 1, nonce, meta.nonces)
 end
 
 -- Returns how many commits came after the one of this nonce; nil if it is not known.
@@ -90,10 +92,10 @@ local function written_again(key)
   return key
 end
 
--- Calls act with a table's items from one place to another, so many at a time as Lua's
--- stack bears.
-local function in_parts(items, from, to, act)
+-- Calls a command with a table's items from one place to another, so many at a time as
+-- Lua's stack bears.
+local function in_parts(command, key, items, from, to)
   for first = from, to, 1000 do
-    act(unpack(items, first, math.min(first + 999, to)))
+    redis.call(command, key, unpack(items, first, math.min(first + 999, to)))
   end
 end

@@ -7,8 +7,9 @@
 --       9 rotate_grace in ms; 10 number of sets; 11 of deletions; 12 of additions;
 --       13 the owner in whose index the target stands, '' for none; 14 until when, in ms
 --       since the epoch, it stands there: no longer may the record live; 15 1 if that one
---       owns the session from now on, else ''; 16 touch_every in ms; 17.. field, value, base for each set; field, base for each deletion; field,
---       number for each addition; last nonce.
+--       owns the session from now on, else ''; 16 touch_every in ms;
+--       17.. field, value, base for each set; field, base for each deletion; field, number
+--       for each addition; last nonce.
 --       A base is what the field was read as: '=' and its value, or '#' and the SHA-1 of
 --       it in hex; '-' for no such field; '' for no such check
 -- Returns {nonce, outcome, version, incarnation, ...} where outcome is
@@ -155,7 +156,9 @@ if size > meta.size and size > tonumber(ARGV[7]) then return refused('large') en
 for i, sum in pairs(sums) do
   if ints[i] then
     redis.call('HINCRBY', record, ARGV[i], ARGV[i + 1])
-    size = size - #sum + redis.call('HSTRLEN', record, ARGV[i])
+    if math.abs(sum) > 2^53 then -- its text is not exact
+      size = size - #sum + redis.call('HSTRLEN', record, ARGV[i])
+    end
   else
     table.insert(sets, ARGV[i])
     table.insert(sets, sum)
@@ -163,8 +166,8 @@ for i, sum in pairs(sums) do
 end
 meta.version, meta.size, meta.ttl, meta.owner = meta.version + 1, size, own, owner
 sets[2] = packed(meta, nonce)
-in_parts(sets, 1, #sets, function(...) redis.call('HSET', record, ...) end)
-in_parts(deletions, 1, #deletions, function(...) redis.call('HDEL', record, ...) end)
+in_parts('HSET', record, sets, 1, #sets)
+in_parts('HDEL', record, deletions, 1, #deletions)
 if target ~= record then
   redis.call('RENAME', record, target)
   local till = ARGV[9] == '0' and 0 or now_ms() + ARGV[9]
