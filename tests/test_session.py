@@ -2360,7 +2360,7 @@ FOREIGN = {
     "zset": lambda r, k: r.zadd(k, {"someone's": 1}),
     "stream": lambda r, k: r.xadd(k, {"someone's": 1}),
     "name": lambda r, k: r.hset(k, b"\xff\xff", "y"),
-    "no ttl": lambda r, k: r.hset(k, META, "incarnation 1 1 1 0 1 1 ABCDEFGH"),
+    "no ttl": lambda r, k: r.hset(k, META, "incarnation 1 1 - 1 0 1 1 ABCDEFGH"),
 }
 
 

@@ -63,7 +63,7 @@ SEEDS: dict[str, list[Any]] = {
         "redis+cluster://:hunter2@[h/",
     ],
     "record": [
-        _record(("ours", (b"i 1 1 1 0 1 1 ABCDEFGH", {b"a": b"1"})), "clear"),
+        _record(("ours", (b"i 1 1 - 1 0 1 1 ABCDEFGH", {b"a": b"1"})), "clear"),
         _record(("sound", {b"n": _DEEP}), "dict"),
         _record(
             ("sound", {b"n": b"\xc1" + b"\x91" * 65 + b"\1"}), "dict", codec="msgpack"

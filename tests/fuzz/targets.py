@@ -230,10 +230,12 @@ _WORD = st.sampled_from(
 )
 _META = st.one_of(
     st.binary(max_size=40),
-    st.lists(_WORD | st.binary(max_size=4), min_size=8, max_size=8).map(b" ".join),
+    st.lists(_WORD | st.binary(max_size=4), min_size=9, max_size=9).map(b" ".join),
     st.tuples(
         st.just(b"incarnation"),
-        *[_WORD] * 3,
+        *[_WORD] * 2,
+        st.sampled_from([b"-", b"owner"]),
+        _WORD,
         st.sampled_from([b"-", b"60000"]),
         *[_WORD] * 2,
         st.binary(max_size=24),
@@ -291,10 +293,10 @@ _RECORDS = st.tuples(
     st.sampled_from(["json", "msgpack"]),
     st.sampled_from(["none", "single"]),
 )
-_SOUND = b"incarnation 1 1700000000000 10 - 1700000000 1 ABCDEFGH"
+_SOUND = b"incarnation 1 1700000000000 - 10 - 1700000000 1 ABCDEFGH"
 
 
-_BRIEF = re.compile(rb"\S+ \S+ \S+ \S+ 0*[1-9]\d{0,3} ")  # expires meanwhile
+_BRIEF = re.compile(rb"\S+ \S+ \S+ \S+ \S+ 0*[1-9]\d{0,3} ")  # expires meanwhile
 
 
 def assert_keys_expire(client: redis.Redis) -> None:

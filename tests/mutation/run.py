@@ -29,6 +29,8 @@ SECONDS = 180.0
 _ONE_SERVER = "not redis-6.2 and not redis-7 and not memory"
 _RECORDS = ["store", "round_trips", "rotation", "conflicts"]
 _LOCKS = ["round_trips", "locks"]
+_OWNERS = ("owner", "owner_confirm", "owner_enter", "owner_forget", "owner_tell")
+_OF_OWNERS = (*_OWNERS, "prolong")
 TESTED_BY = {
     "ids.py": ["ids"],
     "cookie.py": ["cookie"],
@@ -41,6 +43,7 @@ TESTED_BY = {
     "scripts/create.lua": _RECORDS,
     "scripts/update.lua": _RECORDS,
     "scripts/destroy.lua": _RECORDS,
+    **{f"scripts/{name}.lua": ["owners", "owner_orders"] for name in _OF_OWNERS},
     "scripts/end.lua": ["moving"],
     "scripts/peek.lua": ["moving"],
     "scripts/acquire.lua": _LOCKS,
