@@ -188,7 +188,7 @@ class Records:
             return Loaded(Kind.ABSENT)
         try:
             loaded, ttl, size = _alive(flat)
-        except (TypeError, ValueError, KeyError):  # a tombstone, say
+        except (TypeError, ValueError, AttributeError):  # a tombstone, say
             self._queries = not is_forbidden(flat)
             return None
         if size > _WHOLE:
@@ -385,21 +385,34 @@ def _pairs(fields: Mapping[str, bytes]) -> list[bytes]:
     return [part for name, raw in fields.items() for part in (name.encode(), raw)]
 
 
+class _Texts(dict[bytes, str]):
+    """Names as text: an application has few, and each request has them all."""
+
+    def __missing__(self, raw: bytes) -> str:
+        text = raw.decode()
+        if len(self) < _MOST_TEXTS:
+            self[raw] = text
+        return text
+
+
+_MOST_TEXTS = 1000
+_text_of = _Texts().__getitem__
+
+
 def _alive(
     flat: list[bytes], left: Collection[bytes] = (), prolonged: int = 0
 ) -> tuple[Loaded, bytes, int]:
     """A record, its own ttl as META has it, and its size.
 
     Raises:
-        ValueError, KeyError, TypeError: It is none of ours.
+        ValueError, TypeError: It is none of ours.
     """
-    values = iter(flat)
-    record = dict(zip(values, values, strict=True))
-    parts = record.pop(META).split(b" ", 6)
-    incarnation, version, created, owner, size, ttl, _ = parts
+    at = flat.index(META)
+    _, meta = flat.pop(at), flat.pop(at)
+    incarnation, version, created, owner, size, ttl, _ = meta.split(b" ", 6)
     try:
-        fields = {name.decode(): raw for name, raw in record.items()}
-        names = [name.decode() for name in left] if left else ()
+        fields = dict(zip(map(_text_of, flat[::2]), flat[1::2], strict=True))
+        names = [*map(_text_of, left)] if left else ()
     except UnicodeDecodeError:
         return Loaded(Kind.FOREIGN), ttl, 0
     since, is_sure = int(created) / 1000, prolonged == 1
