@@ -19,9 +19,10 @@ from world import server_version
 INTRODUCTION = """\
 Written by `make bench`; [bench/run.py](../bench/run.py) tells how to run parts of it.
 
-The result is the ratios. Times belong to the machine, and to what else it did. Each
-round runs every contender of a scenario once, in random order; "ratio of medians" is
-over all rounds of this one run, "by round" the median of each round's own ratio.
+The result is the ratios. Times belong to the machine, and to what else it did. In each
+round every contender of a scenario has a turn of ten requests, in random order, of which
+the mean counts; "ratio of medians" is over all rounds of this one run, "by round" the
+median of each round's own ratio.
 
 A session has ten small fields. Requests go through the WSGI callable, in one process,
 with a real server on loopback. Round trips, commands (those of scripts, too) and bytes
@@ -29,34 +30,33 @@ are what the servers counted for one request, all servers together.
 
 Everybody runs with their own defaults. Beaker and pyramid_session_redis write at each
 read, as they prolong the session or note the time; Flask-Session at every request.
-Flask, Pyramid and Django do more than sessions, so they are also shown without. All is
-in caches that the others have just used, as it is in an application. On one core
-Redlock's masters take turns, where on machines of their own they would not."""
+Flask, Pyramid and Django do more than sessions, so they are also shown without. On one
+core Redlock's masters take turns, where on machines of their own they would not."""
 
 REASONS = """\
 The floor of a round trip is the kernel's: see the table "steps-of-a-read" below, from
 a bare PING to the whole request.
 
-* *The script.* A load is one script, which prolongs the session, tells an answer
-  that is another's, and leaves large fields where they are. Redis has to make a Lua
-  string of each field and a reply of each Lua string; that is most of what the
-  script costs over a bare HGETALL. ECHO, HGETALL and PTTL in one pipeline would
-  take hardly longer than HGETALL alone. It was tried and left: a field of 1 MB
-  would come with each small read, and a session that is due would need a second
-  round trip. What the scripts keep for themselves is in one field instead of six,
-  which was cheaper.
-* *redis-py's connection.* A held `Connection` costs less than half of what redis-py's
-  pool and client cost on top of the socket. What is left is its packing, `sendall`,
-  parser and checks, in Python.
-* *In process* a read is some 130 calls of Python functions. In a tight loop (`make
-  bench-pytest`) it takes a fraction of what it takes here, where the others have
-  used the caches in between: then each function is fetched anew, so that the number
-  of different functions counts more than what they do. Beaker's fewer and longer
-  ones do better by that measure than ours. Before the hot paths were shortened,
-  ours took 1.2 times Beaker's time for a read, and 4.2 for a request that touches
-  nothing.
-* *Untouched*: three objects are made, a session, its life and the exchange; none of
-  the cookie, the id or the options is looked at.
+* *In process.* A read is some 60 calls of Python functions, where it was 97, and a
+  read and a write about 115, where it was 186; the time is spread evenly over them.
+  With a stub in place of the server a read takes about as long as Beaker's, which
+  writes at each read. A tenth of that can't be had in Python: the digest of the id,
+  the mark of the call and the parsing of ten fields alone are more.
+* *redis-py's connection.* Of what redis-py adds to the bare socket a held connection
+  keeps only the handshake: commands are packed and replies parsed by hiredis, straight
+  at the socket. That took a held load from 1.6 times the bare socket's time to 1.2.
+* *The script.* A small session that the process knows is read with ECHO, HGETALL and
+  PTTL, which takes the server hardly longer than HGETALL alone, where the script takes
+  nearly twice as long. Larger ones, and those that are to be prolonged, are loaded by
+  the script still.
+* *A commit* is a script that looks at type, incarnation, version, owner, bases, size
+  and numbers before it writes. On a bare socket it takes about twice as long as HSET and
+  EXPIRE in a pipeline: a quarter of the difference is the first call from Lua into
+  Redis, the rest is spread over parsing what the scripts keep, and eight more calls.
+  Parsing it with one pattern and asking for the time at each sixteenth commit only
+  was a tenth.
+* *Untouched*: two objects are made, an exchange and a session; none of the cookie, the
+  id or the options is looked at.
 * *A lock* comes and goes with the load and the commit, in the same round trips, but
   its two scripts run, too.
 * *Redlock*: five masters and the client share one core here; see the introduction."""
