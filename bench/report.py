@@ -20,9 +20,9 @@ INTRODUCTION = """\
 Written by `make bench`; [bench/run.py](../bench/run.py) tells how to run parts of it.
 
 The result is the ratios. Times belong to the machine, and to what else it did. In each
-round every contender of a scenario has a turn of ten requests, in random order, of which
-the mean counts; "ratio of medians" is over all rounds of this one run, "by round" the
-median of each round's own ratio.
+round every contender of a scenario has a turn of ten requests, in random order, of
+which the mean counts; "ratio of medians" is over all rounds of this one run, "by round"
+the median of each round's own ratio.
 
 A session has ten small fields. Requests go through the WSGI callable, in one process,
 with a real server on loopback. Round trips, commands (those of scripts, too) and bytes
@@ -37,24 +37,22 @@ REASONS = """\
 The floor of a round trip is the kernel's: see the table "steps-of-a-read" below, from
 a bare PING to the whole request.
 
-* *In process.* A read is some 60 calls of Python functions, where it was 97, and a
-  read and a write about 115, where it was 186; the time is spread evenly over them.
-  With a stub in place of the server a read takes about as long as Beaker's, which
-  writes at each read. A tenth of that can't be had in Python: the digest of the id,
-  the mark of the call and the parsing of ten fields alone are more.
+* *In process.* A read calls 62 of the package's functions and a read with a write 117
+  (tests/test_round_trips.py counts them), and the time is spread evenly over them. With
+  a stub in place of the server a read takes about as long as Beaker's. A tenth of that
+  can't be had in Python: the digest of the id, the mark of the call and the parsing of
+  ten fields alone are more.
 * *redis-py's connection.* Of what redis-py adds to the bare socket a held connection
   keeps only the handshake: commands are packed and replies parsed by hiredis, straight
-  at the socket. That took a held load from 1.6 times the bare socket's time to 1.2.
+  at the socket. The table "steps-of-a-read" has both, beside the bare socket.
 * *The script.* A small session that the process knows is read with ECHO, HGETALL and
   PTTL, which takes the server hardly longer than HGETALL alone, where the script takes
   nearly twice as long. Larger ones, and those that are to be prolonged, are loaded by
   the script still.
 * *A commit* is a script that looks at type, incarnation, version, owner, bases, size
-  and numbers before it writes. On a bare socket it takes about twice as long as HSET and
-  EXPIRE in a pipeline: a quarter of the difference is the first call from Lua into
-  Redis, the rest is spread over parsing what the scripts keep, and eight more calls.
-  Parsing it with one pattern and asking for the time at each sixteenth commit only
-  was a tenth.
+  and numbers before it writes, and writes what the scripts keep, with the marks of late
+  commits. Its time is spread over the first call from Lua into Redis, parsing, and some
+  eight calls more.
 * *Untouched*: two objects are made, an exchange and a session; none of the cookie, the
   id or the options is looked at.
 * *A lock* comes and goes with the load and the commit, in the same round trips, but

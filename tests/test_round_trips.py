@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 import tracemalloc
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -16,7 +17,7 @@ from doubles import CountedRedis, counting_client
 from servers import Monitor, Server
 
 import smartredis_wsgi
-from smartredis_wsgi import Session, SessionMiddleware
+from smartredis_wsgi import Session, SessionMiddleware, SessionStore
 
 Act = Callable[[Session], object]
 UNTOUCHED_BLOCKS = 4
@@ -504,3 +505,44 @@ def test_an_untouched_request_allocates_no_more_than_its_objects(
     assert blocks_held(nothing, client) <= UNTOUCHED_BLOCKS
     assert blocks_held(lambda session: session.get("x"), client) > UNTOUCHED_BLOCKS
     assert client.trips.count == 0
+
+
+# -- what is called --------------------------------------------------------------------
+
+CALLS = {nothing: 6, read: 62, read_and_write: 117}
+
+
+def calls_of(act: Act, url: str) -> int:
+    """How many Python functions of the package a request calls."""
+    package, calls = str(Path(smartredis_wsgi.__file__).parent), 0
+
+    def note(frame: Any, event: str, _: Any) -> None:
+        nonlocal calls
+        calls += event == "call" and frame.f_code.co_filename.startswith(package)
+
+    def application(environ: dict[str, Any], start_response: Any) -> list[bytes]:
+        act(environ["smartredis.session"])
+        start_response("200 OK", [])
+        return [b"done"]
+
+    store = SessionStore.from_config(url=url, cookie_secure=False)
+    with store.open() as session:
+        create(session)
+    cookie = f"sid={session.id}"
+    app = SessionMiddleware(application, url=url, cookie_secure=False)
+    for _ in range(3):  # the last one finds scripts, connection and session known
+        environ, calls = {"REQUEST_METHOD": "GET", "HTTP_COOKIE": cookie}, 0
+        sys.setprofile(note)
+        try:
+            app(environ, lambda *_: None)
+        finally:
+            sys.setprofile(None)
+    return calls
+
+
+@pytest.mark.parametrize("act", CALLS, ids=lambda act: act.__name__)
+def test_a_request_calls_no_more_functions_than_it_did(
+    act: Act, server: Server
+) -> None:
+    """More of them take more time, which no test can tell: docs/benchmarks.md."""
+    assert calls_of(act, server.url) <= CALLS[act]
