@@ -37,7 +37,7 @@ REASONS = """\
 The floor of a round trip is the kernel's: see the table "steps-of-a-read" below, from
 a bare PING to the whole request.
 
-* *In process.* A read calls 62 of the package's functions and a read with a write 117
+* *In process.* A read calls 63 of the package's functions and a read with a write 119
   (tests/test_round_trips.py counts them), and the time is spread evenly over them. With
   a stub in place of the server a read takes about as long as Beaker's. A tenth of that
   can't be had in Python: the digest of the id, the mark of the call and the parsing of

@@ -88,12 +88,8 @@ class Hold:
         except StoreUnavailable:
             self._tell("unavailable", since=begun)
             raise
-        try:
-            for load in loads:
-                self.run(load)
-        except BaseException:
-            self.release()  # a lock without its load would pass for a fresh one
-            raise
+        for load in loads:
+            self.run(load)
 
     def run(self, call: Call[Any], last: bool = False) -> None:
         """Run a call; after the last one the lease is released.

@@ -209,7 +209,8 @@ class Life(Arrival):
         self._proposed, self._conflicts, self._moves = None, 0, 0
         try:
             self._confirm()
-            self._commit(last)
+            while self._commit(last):
+                pass
         except Doomed:
             self._perish()
             self._drop_changes()
@@ -217,22 +218,23 @@ class Life(Arrival):
             if self._bond and not self._sent:
                 self._bond.withdraw()
 
-    def _commit(self, last: bool) -> None:
+    def _commit(self, last: bool) -> bool:
+        """Try to; whether it is to be tried again, on another basis."""
         changes = self._due()
         if changes is not None and self._old is not None:
             self._arrive()
             changes = self._due()
         if changes is None:
-            return
+            return False
         if self._status is Status.GONE:
             self._drop_changes()
-        elif self._status is Status.NEW:
-            self._create(changes)
-        elif self._hold or self._engine.lock_scope != "commit":
-            self._update(changes, last)
-        else:
-            self._hold.take(self._address, self._is_known)
-            self._update(changes, last=True)
+            return False
+        if self._status is Status.NEW:
+            return self._create(changes)
+        if self._hold or self._engine.lock_scope != "commit":
+            return self._update(changes, last)
+        self._hold.take(self._address, self._is_known)
+        return self._update(changes, last=True)
 
     def _arrive(self) -> None:
         """Take over what is another library's; an id that was asked for is its id."""
@@ -252,7 +254,7 @@ class Life(Arrival):
         is_none = changes is NO_CHANGES or not changes
         return None if is_none and not is_due else changes
 
-    def _create(self, changes: Changes) -> None:
+    def _create(self, changes: Changes) -> bool:
         codec, limit = self._engine.codec, self._engine.config.max_size
         added = {name: codec.encode(by) for name, by in changes.additions.items()}
         fields = {**changes.sets, **added}
@@ -264,9 +266,9 @@ class Life(Arrival):
         )
         begun = time.monotonic()
         sent = _Sent(call, changes, None, self._ttl, begun, tie, creates=True)
-        self._send(sent, last=False)
+        return self._send(sent, last=False)
 
-    def _update(self, changes: Changes, last: bool) -> None:
+    def _update(self, changes: Changes, last: bool) -> bool:
         try:
             basis = self._hold.basis(self._loaded)
         except LockLost:
@@ -281,7 +283,7 @@ class Life(Arrival):
         )
         begun, exclusive = time.monotonic(), basis.version is not None
         sent = _Sent(call, changes, self._next_id, ttl, begun, tie, exclusive=exclusive)
-        self._send(sent, last)
+        return self._send(sent, last)
 
     # -- the owner -------------------------------------------------------------------
 
@@ -345,45 +347,42 @@ class Life(Arrival):
         with contextlib.suppress(StoreUnavailable):
             self._resend()
 
-    def _send(self, sent: _Sent, last: bool) -> None:
+    def _send(self, sent: _Sent, last: bool) -> bool:
         self._sent = sent
         self._hold.run(sent.call, last)
         self._sent = None
-        if sent.call.result.outcome is Outcome.STORED:
-            self._settle(sent)
-        elif sent.creates and not sent.tie:
-            raise StoreUnavailable("something else lies at the key of a new session")
-        else:
-            self._refused(sent, last)
+        if sent.call.result.outcome is not Outcome.STORED:
+            return self._refused(sent)
+        self._settle(sent)
+        return False
 
-    def _refused(self, sent: _Sent, last: bool) -> None:
-        """Nothing was written: go on as the outcome demands."""
+    def _refused(self, sent: _Sent) -> bool:
+        """Nothing was written; whether to try again, as the outcome has it."""
         outcome, version, _, detail, owner, _ = sent.call.result
         in_grace = bool(version)
+        if sent.creates and not sent.tie:
+            raise StoreUnavailable("something else lies at the key of a new session")
         if outcome in _NOWHERE and not self._is_known:
             self._become_new()
-            self._commit(last)
         elif outcome is Outcome.MOVED and (self._is_known or in_grace):
             if sent.exclusive:  # moved by one who did not ask for the lock
                 raise self._refusal(outcome)
             self._follow(detail[0])
-            self._commit(last)
         elif outcome is Outcome.CONFLICT:
             self._reconcile(dict(zip(detail[::2], detail[1::2], strict=True)))
-            self._commit(last)
         elif outcome is Outcome.NUMBER:
             self._explain(detail[0])
-            self._commit(last)
         elif outcome is Outcome.OWNED:  # it was bound since it was read, if it was
             own_ttl, created = int(detail[0]) / 1000 or None, int(detail[1]) / 1000
             known = self._loaded._replace(owner=owner, own_ttl=own_ttl, created=created)
             self._loaded = known
-            self._commit(last)
         elif outcome in _GONE:
             self._become_gone()
             self._drop_changes()
+            return False
         else:
             raise self._refusal(outcome)
+        return True
 
     def _reconcile(self, theirs: dict[str, bytes | None]) -> None:
         """Merge what others stored since it was read; pause, lest they do so again.

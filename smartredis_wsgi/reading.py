@@ -175,9 +175,14 @@ class Reading:
     def _load(self, locked: bool) -> None:
         """Load the record; under the lock, if it is to be taken."""
         begun = time.monotonic()
-        loaded = self._load_once(locked)
-        if loaded.due:
-            loaded = self._prolonged(loaded)
+        try:
+            loaded = self._load_once(locked)
+            if loaded.due:
+                loaded = self._prolonged(loaded)
+        except BaseException:
+            if locked:  # a lock without its load would pass for a fresh one
+                self._hold.release()
+            raise
         if self._is_there(loaded):
             self._loaded, self._status = loaded, _ALIVE
             self._fields.rebase(loaded.fields, loaded.left)

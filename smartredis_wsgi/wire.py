@@ -128,8 +128,8 @@ class Call(Generic[T]):
 class Query(Call[T]):
     """Commands that read; ahead of them the server echoes the nonce.
 
-    Where a script would do more than is needed they take less of the server's time.
-    That the key is of another type is an answer, too, as is that they are forbidden.
+    Where a script would do more than is needed they take less of the server's time. A
+    refusal is an answer, too: what needs one must ask otherwise then.
     """
 
     def __init__(
@@ -143,8 +143,8 @@ class Query(Call[T]):
     def commands(self, is_known: bool) -> list[Command]:  # noqa: ARG002
         return [("ECHO", self.nonce), *self._commands]
 
-    def takes(self, refusal: Exception) -> bool:
-        return "WRONGTYPE" in str(refusal) or is_forbidden(refusal)
+    def takes(self, refusal: Exception) -> bool:  # noqa: ARG002
+        return True
 
     def answered(self, replies: Sequence[Any]) -> None:
         echo, *answers = replies
@@ -307,9 +307,8 @@ class Wire:
             if isinstance(failure, Unasked):
                 unasked = NotAsked("Redis gave no answer a moment ago")
                 raise self._told(unasked) from None
-            if not isinstance(failure, Exception):
-                raise
-            # Each client's package has errors of its own.
+            if not isinstance(failure, self._transport.failures):
+                raise  # it came from elsewhere, such as a signal
             raise self._told(_unavailable(failure), begun) from None
         waited = time.monotonic() - begun
         if waited > self._at_once or not patience.is_whole:
@@ -357,8 +356,8 @@ def _bytes(reply: object) -> bytes:
 
 
 def is_forbidden(reply: object) -> bool:
-    """Whether the server refused it to this user."""
-    return is_called(reply, "NoPermissionError")
+    """Whether the server refuses it to this user, or knows no such command."""
+    return is_called(reply, "NoPermissionError") or "unknown command" in str(reply)
 
 
 def _unavailable(error: Exception) -> StoreUnavailable:

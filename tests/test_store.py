@@ -1177,7 +1177,7 @@ def test_a_record_knows_no_more_than_256_commits(verbs: Verbs) -> None:
 
 @pytest.mark.parametrize(
     ("fresh", "age", "known"),
-    [(16, 50, [17, 0]), (16, 70, [1, 16]), (16, 130, [1, 0]), (15, 130, [16, 0])],
+    [(32, 50, [33, 0]), (32, 70, [1, 32]), (32, 130, [1, 16]), (31, 130, [32, 0])],
 )
 def test_a_record_forgets_its_commits_after_a_minute_or_two(
     verbs: Verbs, fresh: int, age: int, known: list[int]

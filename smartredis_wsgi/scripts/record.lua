@@ -44,11 +44,12 @@ local function now_ms()
   return time[1] * 1000 + math.floor(time[2] / 1000)
 end
 
--- Drops the nonces that are known for long enough.
+-- Drops the nonces that are known for long enough. Of fresh ones the last may be of just
+-- now, as many as came since this was asked before.
 local function age(meta)
   local now = math.floor(now_ms() / 1000)
   if now - meta.since > MINUTE or meta.fresh >= MOST_NONCES then
-    if now - meta.since > 2 * MINUTE then meta.fresh = 0 end
+    if now - meta.since > 2 * MINUTE then meta.fresh = math.min(meta.fresh, NONCES_LOOK) end
     meta.nonces = string.sub(meta.nonces, 1, meta.fresh * NONCE_SIZE)
     meta.since, meta.fresh = now, 0
   end

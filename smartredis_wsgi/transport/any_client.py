@@ -20,6 +20,8 @@ class AnyClient:
     when our time is over. The nodes of a Cluster are silent one by one.
     """
 
+    failures = (Exception,)  # each client's package has errors of its own
+
     def __init__(self, client: Any, timeout: float) -> None:
         self._client = client
         self._timeout = timeout

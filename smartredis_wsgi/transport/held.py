@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from redis import Redis
 from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import RedisError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 from redis.retry import Retry
 
@@ -29,6 +30,8 @@ class HeldConnections:
 
     One on which no answer came in time is listened to while the server is silent.
     """
+
+    failures = (RedisError, OSError)
 
     def __init__(self, client: Redis, timeout: float) -> None:
         self._kind = client.connection_pool.connection_class
@@ -117,7 +120,7 @@ class HeldConnections:
 
     def _fall_silent(self, link: Link | None, begun: float) -> None:
         self.drop()
-        late = _LateReply(link) if link else None
+        late = _LateReply(link) if link and link.is_open else None
         if not self._silence.begin(begun, late) and link:
             link.close()
 

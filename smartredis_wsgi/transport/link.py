@@ -7,7 +7,10 @@ is installed, they go straight between the socket and hiredis's parser. Any othe
 connection is asked by its own methods.
 """
 
+import math
+import time
 from collections.abc import Sequence
+from ssl import SSLWantReadError
 from typing import Any
 
 from redis.connection import AbstractConnection
@@ -27,7 +30,7 @@ try:
 except ImportError:  # an extra of redis-py's
     hiredis = None  # type: ignore[assignment]
 
-_packed: Any = hiredis and hiredis.pack_command
+_packed: Any = getattr(hiredis, "pack_command", None)  # since 3.0
 _REFUSALS = {"NOSCRIPT": NoScriptError, "NOPERM": NoPermissionError}
 _PIECE = 65536
 _MORE = object()  # than what was read is needed for a reply
@@ -57,7 +60,13 @@ class Link:
 
     def receive(self, count: int = 1) -> list[Any]:
         """So many replies, within the connection's timeout; a refusal is one."""
-        return [self._reply() for _ in range(count)]
+        replies: list[Any] = []
+        end = time.monotonic() + (self._connection.socket_timeout or math.inf)
+        while len(replies) < count:
+            if time.monotonic() > end:
+                raise RedisTimeoutError("Timeout reading from socket")
+            replies.append(self._reply())
+        return replies
 
     def _reply(self) -> Any:
         try:
@@ -85,6 +94,7 @@ class SocketLink(Link):
     def __init__(self, connection: Any) -> None:
         super().__init__(connection)
         self._socket = connection._sock
+        self._timeout = self._socket.gettimeout()
         self._reader = hiredis.Reader(
             protocolError=InvalidResponse, replyError=_refusal, notEnoughData=_MORE
         )
@@ -101,25 +111,49 @@ class SocketLink(Link):
 
     def receive(self, count: int = 1) -> list[Any]:
         replies: list[Any] = []
+        begun, is_begun = time.monotonic(), False
+        while len(replies) < count:
+            reply = self._reader.gets()
+            if reply is not _MORE:
+                replies.append(reply)
+            elif not is_begun:
+                self._read()
+                is_begun = True
+            elif not self._hears_until(begun + self._timeout):
+                raise RedisTimeoutError("Timeout at the socket")
+        return replies
+
+    def _hears_until(self, end: float) -> bool:
+        left = end - time.monotonic()
+        return left > 0 and self.hears(left)
+
+    def hears(self, seconds: float) -> bool:
+        self._socket.settimeout(seconds)
         try:
-            while len(replies) < count:
-                reply = self._reader.gets()
-                if reply is not _MORE:
-                    replies.append(reply)
-                elif piece := self._socket.recv(_PIECE):
-                    self._reader.feed(piece)
-                else:
-                    raise RedisConnectionError("Connection closed by server.")
+            self._read()
+        except (RedisTimeoutError, BlockingIOError, SSLWantReadError):
+            return False
+        finally:
+            self._socket.settimeout(self._timeout)
+        return True
+
+    def _read(self) -> None:
+        try:
+            piece = self._socket.recv(_PIECE)
+        except (BlockingIOError, SSLWantReadError):
+            raise
         except OSError as failure:
             raise _told(failure) from None
-        return replies
+        if not piece:
+            raise RedisConnectionError("Connection closed by server.")
+        self._reader.feed(piece)
 
 
 def link_of(connection: Any) -> Link:
     """The fastest link that an open connection's class allows."""
     kind = type(connection)
     is_plain = (
-        hiredis is not None
+        _packed is not None
         and kind.send_packed_command is AbstractConnection.send_packed_command
         and kind.read_response is AbstractConnection.read_response
     )

@@ -14,6 +14,10 @@ _PATIENT = 0.7  # of what is left, for replicas; so the server's answer is in ti
 class Transport(Protocol):
     """A way to one Redis. Threads, greenlets and forks share it."""
 
+    @property
+    def failures(self) -> tuple[type[Exception], ...]:
+        """What it raises where the server can't be had."""
+
     def exchange(
         self, commands: Sequence[Command], seconds: float = math.inf, replicas: int = 0
     ) -> list[Any]:
