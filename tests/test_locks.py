@@ -972,6 +972,74 @@ def test_who_has_no_time_left_still_releases_while_others_are_answered(
         node.receive(link, now + 9, b"")
 
 
+def test_of_two_silent_masters_the_one_that_is_back_is_asked(
+    three: list[Server],
+) -> None:
+    """Also where it stands behind the other, whose silence takes all the time."""
+    first, second, _ = three
+    lock = Redlock([server.url for server in three], wait=0)
+    lock.acquire(NAME).release()
+    for server in (first, second):
+        server.pause()
+        with contextlib.suppress(LockTimeout):
+            lock.acquire(NAME).release()
+    second.resume()
+    patient = Redlock([server.url for server in three], wait=SOON)
+    patient._nodes = lock._nodes
+    patient.acquire(NAME).release()
+    first.resume()
+
+
+def test_who_is_torn_out_of_asking_leaves_no_lock_behind(
+    three: list[Server], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Out(BaseException):
+        """Such as a greenlet's timeout."""
+
+    lock = Redlock([server.url for server in three], expiry=60)
+    lock.acquire(NAME).release()
+    receive, answers = redlock._Node.receive, itertools.count()
+
+    def torn(self: Any, *arguments: Any) -> Any:
+        if next(answers) == 1:
+            raise Out
+        return receive(self, *arguments)
+
+    monkeypatch.setattr(redlock._Node, "receive", torn)
+    with pytest.raises(Out):
+        lock.acquire(NAME)
+    wait_until(lambda: not any(map(_lies_on, three)), SOON, "the release")
+
+
+def test_a_load_that_fails_under_its_lock_gives_it_back(
+    server: Server, redis: redis_py.Redis
+) -> None:
+    options = {"url": server.url, "lock": "single", "lock_wait": 0}
+    store = SessionStore.from_config(options)
+    with store.open() as session:
+        session["n"] = 1
+    with store.open(session.id) as same:
+        assert same["n"] == 1  # so the next load asks plainly first, then the script
+    with SessionStore.from_config(options).open(session.id) as other:
+        other.set_ttl(600)
+    transport = store._engine.wire._transport
+    exchange, asked = transport.exchange, itertools.count()
+
+    def failing(*arguments: Any) -> Any:
+        if next(asked) == 1:
+            raise redis_py.TimeoutError
+        return exchange(*arguments)
+
+    with store.open(session.id) as same:
+        transport.exchange = failing  # type: ignore[method-assign]
+        with pytest.raises(StoreUnavailable):
+            same.get("n")
+        assert not redis.exists(f"lock:{store.lock_name(session.id)}")
+        same["n"] = 2  # it does not wait for its own lock
+    with store.open(session.id) as same:
+        assert same["n"] == 2
+
+
 def test_a_black_hole_is_one_master_less(ground: Ground, three: list[Server]) -> None:
     with FlakyProxy(three[0]) as proxy:
         urls = [proxy.url, three[1].url, three[2].url]

@@ -21,7 +21,14 @@ from redis.retry import Retry
 from servers import HOST, Cluster, Server, wait_until
 
 from smartredis_wsgi import SessionStore, StoreUnavailable
-from smartredis_wsgi.transport import Transport, is_refusal, is_timeout, transport_for
+from smartredis_wsgi.transport import (
+    Transport,
+    Unasked,
+    is_refusal,
+    is_timeout,
+    transport_for,
+)
+from smartredis_wsgi.transport.link import Link, SocketLink, link_of
 
 SOON = 10.0
 
@@ -705,3 +712,90 @@ def test_a_valkey_client_that_fails_is_unavailability(server: Server) -> None:
     server.kill()
     with pytest.raises(StoreUnavailable), store.open(session.id) as same:
         same.incr("n")
+
+
+# -- a link ----------------------------------------------------------------------------
+
+
+@pytest.fixture
+def link(server: Server) -> Iterator[Link]:
+    connection = redis_py.Connection(port=server.port, socket_timeout=5.0, protocol=2)
+    connection.connect()
+    link = link_of(connection)
+    assert isinstance(link, SocketLink)
+    yield link
+    link.close()
+
+
+def test_what_is_heard_is_received_whoever_else_could_read(
+    link: SocketLink, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """redis-py 6 and 7 look for a reply by reading it, with a parser of their own."""
+    monkeypatch.setattr(redis_py.Connection, "can_read", None)
+    assert not link.hears(0)
+    link.send(link.pack([say("x"), say("y")]))
+    assert link.hears(SOON)
+    assert link.receive(2) == [b"x", b"y"]
+    assert not link.hears(0.001)
+
+
+def test_a_link_that_the_server_has_closed_says_so(
+    link: SocketLink, redis: redis_py.Redis
+) -> None:
+    redis.client_kill_filter(_type="normal", skipme=True)
+    with pytest.raises(redis_py.ConnectionError):
+        link.hears(SOON)
+
+
+def test_replies_that_come_bit_by_bit_have_one_deadline(link: SocketLink) -> None:
+    class Dripping:
+        """A socket of which each piece comes in time, and the whole never does."""
+
+        waited = 0.0
+
+        def settimeout(self, seconds: float) -> None:
+            self.longest = seconds
+
+        def recv(self, _: int) -> bytes:
+            self.waited += 1.0
+            return b"+"
+
+    drops = Dripping()
+    clock = pytest.MonkeyPatch()
+    clock.setattr("smartredis_wsgi.transport.link.time.monotonic", lambda: drops.waited)
+    link._socket = drops  # type: ignore[assignment]
+    try:
+        with pytest.raises(redis_py.TimeoutError):
+            link.receive(1)
+        assert drops.waited == 5.0
+        assert drops.longest == 5.0
+    finally:
+        clock.undo()
+
+
+def test_a_command_that_can_t_be_sent_whole_makes_the_server_silent(
+    server: Server,
+) -> None:
+    transport = held(server, 0.1)
+    transport.exchange([say("x")])
+    server.pause()
+    with pytest.raises(redis_py.TimeoutError):
+        transport.exchange([say(b"x" * (16 << 20))])
+    with pytest.raises(Unasked):
+        transport.exchange([say("y")])
+    server.resume()
+
+
+def test_what_comes_from_elsewhere_is_not_called_the_servers_failure(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class TimeIsUp(Exception):
+        """As a task queue's signal raises it in the middle of anything."""
+
+    def interrupted(*_: Any) -> None:
+        raise TimeIsUp
+
+    store = SessionStore.from_config(url=server.url)
+    monkeypatch.setattr(SocketLink, "receive", interrupted)
+    with pytest.raises(TimeIsUp), store.open("a" * 59) as session:
+        session.get("n")

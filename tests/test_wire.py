@@ -842,6 +842,14 @@ def test_a_server_that_may_evict_is_warned_of_once(
     assert all(f"is {policy}:" in line for line in warned)
 
 
+def test_a_server_without_such_a_command_is_met_all_the_same() -> None:
+    with Server("valkey", "--rename-command", "INFO", "") as server:
+        store = SessionStore.from_config(url=server.url)
+        for _ in range(2):
+            with store.open() as session:
+                session["n"] = 1
+
+
 def test_a_server_that_does_not_tell_is_met_all_the_same(
     server: Server, redis: redis_py.Redis, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -12,6 +12,7 @@ closed then: whatever the master reads, it reads the SET first and the release a
 
 import random
 import time
+from collections import deque
 from collections.abc import Sequence
 from typing import Any
 
@@ -96,9 +97,22 @@ class Redlock:
         """
         packed, packed_undo = _packed(command), _packed(undo) if undo else b""
         end = time.monotonic() + self._node_seconds
-        nodes = sorted(self._nodes, key=lambda node: node.is_silent)
-        asked = [(node, node.send(packed, end)) for node in nodes]
-        return [node.receive(link, end, packed_undo) for node, link in asked]
+        nodes = sorted(self._nodes, key=lambda node: node.silent_since)
+        asked: deque[tuple[_Node, Link | None]] = deque()
+        answers = []
+        try:
+            for node in nodes:
+                asked.append((node, node.send(packed, end)))
+            while asked:
+                node, link = asked[0]
+                answers.append(node.receive(link, end, packed_undo))
+                asked.popleft()
+        except BaseException:  # such as a greenlet's timeout: replies are still to come
+            for node, link in asked:
+                if link:
+                    node.give_up(link, packed_undo)
+            raise
+        return answers
 
     def _check_independent(self) -> None:
         infos = [str(answer) for answer in self.ask(("INFO", "server")) if answer]
@@ -129,9 +143,12 @@ class RedlockLease:
         """Ask all masters once; without a quorum, give back what was taken."""
         expiry_ms = round(self._strategy.expiry * 1000)
         command = ("SET", self._keys[0], self._token, "NX", "PX", f"{expiry_ms}")
-        taken = self._is_agreed(command, self._release_command())
-        if not taken:
-            self.release()
+        taken = False
+        try:
+            taken = self._is_agreed(command, self._release_command())
+        finally:
+            if not taken:
+                self.release()
         return taken
 
     def release(self) -> None:
@@ -177,7 +194,7 @@ class _Node:
         if not isinstance(client, Redis):
             raise ConfigError("option lock_nodes: use plain Redis masters, no Cluster")
         given = client.connection_pool
-        self.is_silent = False
+        self.silent_since = 0.0  # when it was last asked in vain; 0: it answered
         self._seconds = seconds
         kwargs = given.connection_kwargs
         self.place = tuple(map(kwargs.get, ("host", "port", "path")))
@@ -188,18 +205,19 @@ class _Node:
     def send(self, command: bytes, end: float) -> Link | None:
         """The connection that the command went out on; None where there is none.
 
-        A silent master is not connected to once the others have used up the time.
+        A silent master is not connected to once the others have used up the time; who
+        is silent for longest is asked next, as it may be back.
         """
         link = self._idle.take()
         try:
             if link and self._is_closed(link):
                 link = None
-            if not link and self.is_silent and time.monotonic() > end:
+            if not link and self.silent_since and time.monotonic() > end:
                 return None
             link = link or self._connected()
             link.send(command)
         except (RedisError, OSError):
-            self.is_silent = True
+            self.silent_since = time.monotonic()
             if link:
                 link.close()
             return None
@@ -231,15 +249,16 @@ class _Node:
                 if isinstance(answer, Exception):
                     raise answer
                 self._idle.give(link, time.monotonic())
-                self.is_silent = False
+                self.silent_since = 0.0
                 return answer
         except (RedisError, OSError):
             pass  # as silence: what it did is not known
-        self._give_up(link, undo)
+        self.give_up(link, undo)
         return None
 
-    def _give_up(self, link: Link, undo: bytes) -> None:
-        self.is_silent = True
+    def give_up(self, link: Link, undo: bytes) -> None:
+        """Close it, behind what undoes the command; others are asked before it now."""
+        self.silent_since = time.monotonic()
         try:
             if undo and link.is_open:
                 link.send(undo)
