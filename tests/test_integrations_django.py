@@ -508,3 +508,37 @@ def test_it_saves_every_request_if_django_says_so(server: Server) -> None:
     with override_settings(SESSION_SAVE_EVERY_REQUEST=True), commands(server) as asked:
         assert "Set-Cookie" in browser.ask("/static").headers
     assert [line for line in asked if '"evalsha"' in line.lower()]
+
+
+# -- owners ----------------------------------------------------------------------------
+
+
+def test_an_owner_is_logged_out_everywhere_but_here() -> None:
+    here, elsewhere, bobs = stored(n=1), stored(n=2), stored(n=3)
+    for session, owner in [(here, "ann"), (elsewhere, "ann"), (bobs, "bob")]:
+        session.bind(owner, "a browser")
+    assert [told.note for told in SessionStore.sessions_of("ann")] == ["a browser"] * 2
+    assert SessionStore.log_out("ann", keep=again(here)) == 1
+    assert again(here)["n"] == 1
+    assert again(bobs)["n"] == 3
+    assert "n" not in again(elsewhere)
+    assert SessionStore.log_out("ann") == 1
+    assert "n" not in again(here)
+
+
+def test_a_session_that_is_not_stored_yet_is_by_binding_it(
+    session: SessionStore,
+) -> None:
+    session["n"] = 1
+    session.bind("ann")
+    assert again(session)["n"] == 1
+    assert len(SessionStore.sessions_of("ann")) == 1
+
+
+def test_a_session_that_is_gone_is_bound_to_nobody() -> None:
+    mine = again(stored(n=1))
+    assert mine["n"] == 1
+    again(mine).flush()
+    with pytest.raises(UpdateError):
+        mine.bind("ann")
+    assert SessionStore.sessions_of("ann") == []

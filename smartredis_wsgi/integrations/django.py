@@ -31,6 +31,7 @@ from django.http import HttpRequest, HttpResponse
 from smartredis_wsgi import (
     ConfigError,
     LockTimeout,
+    OwnedSession,
     Session,
     SessionGone,
     StoreUnavailable,
@@ -111,6 +112,20 @@ class SessionStore(SessionBase):
         if key:
             _store().destroy(key)
 
+    def bind(self, owner: str, note: str | None = None) -> None:
+        """Say whose session it is, as after a login, and save it: `Session.bind`.
+
+        Raises:
+            UpdateError: It is gone.
+            TooManySessions: `max_per_owner` refuses one more.
+        """
+        session = self._stored()
+        if session is None:
+            self.create()
+            session = self._session
+        session.bind(owner, note)
+        self._commit(session)
+
     @contextmanager
     def lock(self) -> Iterator["SessionStore"]:
         """Have the session alone: exclusive, fresh, and saved at the block's end."""
@@ -124,6 +139,17 @@ class SessionStore(SessionBase):
     @classmethod
     def clear_expired(cls) -> None:
         """Nothing: Redis does that."""
+
+    @classmethod
+    def log_out(cls, owner: str, keep: "SessionStore | None" = None) -> int:
+        """Log an owner out everywhere, but for the session that is kept; how many."""
+        kept = keep._stored() if keep else None
+        return _store().destroy_owner(owner, keep=kept)
+
+    @classmethod
+    def sessions_of(cls, owner: str) -> list[OwnedSession]:
+        """An owner's sessions, see `smartredis_wsgi.SessionStore.sessions_of`."""
+        return _store().sessions_of(owner)
 
     def _stored(self) -> Session | None:
         """The session that was loaded, with what is here; None if nothing is stored."""
