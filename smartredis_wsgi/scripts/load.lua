@@ -45,10 +45,12 @@ for i = 6, #ARGV - 1 do table.insert(names, ARGV[i]) end
 if whole then
   local asked = {}
   for _, name in ipairs(names) do asked[name] = true end
+  local rest = meta.size  -- what those may have together that were not looked at yet
   for _, name in ipairs(redis.call('HKEYS', record)) do
     if not asked[name] then
-      local is_small = redis.call('HSTRLEN', record, name) <= large
-      table.insert(is_small and names or staying, name)
+      local bytes = rest > large and redis.call('HSTRLEN', record, name) or 0
+      rest = rest - #name - bytes
+      table.insert(bytes > large and staying or names, name)
     end
   end
 end
