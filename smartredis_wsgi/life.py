@@ -125,7 +125,7 @@ class Life(Arrival):
         self._resend()
         if self._status is Status.NEW:
             self._rename("")
-        elif not self._moved:
+        elif not self._moved or self._has_fresh_id:
             self._next_id = ids.new_id(like=self._id)
 
     def force(self) -> None:
@@ -181,7 +181,8 @@ class Life(Arrival):
 
     def _follow(self, name: str) -> None:
         super()._follow(name)
-        self._next_id = None
+        if self._old is None:
+            self._next_id = None
 
     def _become_new(self) -> None:
         self._sent = self._next_id = None
@@ -237,9 +238,16 @@ class Life(Arrival):
         return self._update(changes, last=True)
 
     def _arrive(self) -> None:
-        """Take over what is another library's; an id that was asked for is its id."""
+        """Take over what is another library's; an id that was asked for is its id.
+
+        Also where another request has given it the fresh one; but not where that one's
+        application has asked for one.
+        """
         fresh = self._settle_in()
-        self._next_id = fresh and (self._next_id or fresh)
+        if fresh is not None:
+            self._next_id = self._next_id or fresh
+        elif not self._has_fresh_id:
+            self._next_id = None
 
     def _due(self) -> Changes | None:
         """What a commit has to write; None if nothing is due."""

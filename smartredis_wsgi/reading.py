@@ -274,7 +274,7 @@ class Reading:
         self._hold.release()
         self._status, self._loaded = Status.NEW, NOTHING
         self._rename("")
-        self._moved, self.is_new = False, True
+        self.is_new = True
         if self._engine.old:
             self._look_back()
 
@@ -291,7 +291,7 @@ class Reading:
             self._engine.events.tell(name, self._handle, since, fields)
 
     def _rename(self, session_id: str) -> None:
-        self._id, self._place, self._old = session_id, None, None
+        self._id, self._place, self._old, self._moved = session_id, None, None, False
 
     def _own_id(self) -> str:
         self._id = self._id or ids.new_id()

@@ -322,6 +322,56 @@ def test_a_login_in_the_second_request_shuts_out_the_old_cookie(ann: After) -> N
     assert "sid" not in late.cookies
 
 
+def log_in(session: Any) -> None:
+    session.regenerate_id()
+    session["user"] = "bob"
+
+
+def test_a_login_by_the_old_cookie_shuts_out_who_came_before(ann: After) -> None:
+    thief = ann.other(OLD)
+    thief.visit()
+    ann.visit(log_in)
+    assert its_id(ann) != its_id(thief)
+    assert ann.other("sid").visit()["user"] == "bob"
+    assert thief.other("sid").visit() == {}
+    assert thief.other(OLD).visit() == {}
+
+
+@pytest.mark.parametrize("first", ["read", "login"])
+def test_a_login_by_the_old_cookie_shuts_out_who_comes_meanwhile(
+    ann: After, first: str
+) -> None:
+    thief = ann.other(OLD)
+
+    def slowly(session: Any) -> None:
+        if first == "login":
+            log_in(session)
+        assert session["user"]
+        thief.visit()
+        log_in(session)
+
+    ann.visit(slowly)
+    assert its_id(ann) != its_id(thief)
+    assert ann.other("sid").visit()["user"] == "bob"
+    assert thief.other("sid").visit() == {}
+    assert thief.other(OLD).visit() == {}
+
+
+def test_of_two_logins_by_the_old_cookie_one_has_the_session(ann: After) -> None:
+    early, twin = ann.other(OLD), ann.other(OLD)
+    early.visit()
+
+    def slowly(session: Any) -> None:
+        log_in(session)
+        assert session["n"] == 3
+        twin.visit(log_in)
+
+    ann.visit(slowly)
+    assert "sid" not in ann.cookies
+    assert twin.other("sid").visit()["user"] == "bob"
+    assert early.other("sid").visit() == {}
+
+
 def test_a_logout_during_a_slow_first_request_stays_so(ann: After, redis: Any) -> None:
     twin = ann.other(OLD)
 

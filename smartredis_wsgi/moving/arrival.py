@@ -143,5 +143,11 @@ class Arrival(Reading):
     def stored_id(self) -> str | None:
         if self._old is None:
             return super().stored_id
-        is_there = Address.of(self._fresh_id).record == self._address.record
-        return self._fresh_id if self._status is Status.ALIVE and is_there else None
+        return self._fresh_id if self._has_fresh_id else None
+
+    @property
+    def _has_fresh_id(self) -> bool:
+        """Whether another request has given it that one, and no other one since."""
+        if self._old is None or self._status is not Status.ALIVE:
+            return False
+        return Address.of(self._fresh_id).record == self._address.record
