@@ -284,10 +284,12 @@ class Life(Arrival):
             raise
         name, ttl = self._address.record, self._ttl
         new_name = Address.of(self._next_id).record if self._next_id else None
-        grace = None if self._old is None else self._grace_for(self._next_id)
+        grace, trace = None, 0.0
+        if self._old is not None:
+            grace, trace = self._traces_for(self._next_id)
         tie = self._tie(new_name)
         call = self._engine.records.update(
-            name, changes, basis, ttl, new_name, grace, tie
+            name, changes, basis, ttl, new_name, grace, trace, tie
         )
         begun, exclusive = time.monotonic(), basis.version is not None
         sent = _Sent(call, changes, self._next_id, ttl, begun, tie, exclusive=exclusive)

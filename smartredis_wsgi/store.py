@@ -245,6 +245,7 @@ class Records:
         ttl: float | None = None,
         new_name: str | None = None,
         grace: float | None = None,
+        trace: float = 0.0,
         tie: Tie | None = None,
     ) -> Call[Committed]:
         """Write changes to a record that is there, if the basis holds; prolong it.
@@ -256,6 +257,7 @@ class Records:
             ttl: The session's own idle timeout from now on, in seconds.
             new_name: The name that it has from now on; the old one gets a tombstone.
             grace: For how long everybody may follow it there, if not `rotate_grace`.
+            trace: For how long that tombstone stays at least.
             tie: In whose index it stands, under that name.
         """
         key = self.key(name)
@@ -283,8 +285,8 @@ class Records:
                 "" if ttl is None else _ms(ttl),
                 self._max_lifetime_ms,
                 self._config.max_size,
-                self._tombstone_ms,
-                self._grace_ms if grace is None else _ms(grace),
+                max(self._tombstone_ms, round(trace * 1000)),
+                self._grace_ms if grace is None else round(grace * 1000),
                 len(sets),
                 len(deletions),
                 len(changes.additions),

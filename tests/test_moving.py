@@ -385,6 +385,30 @@ def test_a_logout_during_a_slow_first_request_stays_so(ann: After, redis: Any) -
     assert not [key for key in redis.keys("*") if redis.type(key) == b"hash"]
 
 
+@pytest.mark.parametrize("acts", [[destroy], [log_in, destroy], [log_in]])
+def test_a_slow_first_request_makes_no_second_session_when_tombstones_are_over(
+    ann: After, redis: Any, acts: list[Act]
+) -> None:
+    twin, old = ann.other(OLD), ann._middleware.store._engine.old
+    assert old
+
+    def slowly(session: Any) -> None:
+        session["late"] = session["user"]
+        (found,) = old.records.look([old.cookie.find(f"{OLD}={ann.cookies[OLD]}")])
+        old.records.settle([found])  # as `import` does, or a request that died then
+        for act in acts:
+            twin.visit(act)
+        for key in redis.scan_iter("*"):
+            if redis.type(key) == b"string" and redis.pttl(key) < 50_000:
+                redis.delete(key)
+
+    ann.visit(slowly)
+    assert "sid" not in ann.cookies
+    assert ann.other(OLD).visit() == {}
+    logged_in = twin.visit()
+    assert logged_in == {} or logged_in["late"] == "ann"
+
+
 def test_a_first_request_that_the_other_has_overtaken_goes_nowhere_after_a_logout(
     ann: After, redis: Any
 ) -> None:

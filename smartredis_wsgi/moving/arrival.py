@@ -128,9 +128,13 @@ class Arrival(Reading):
         assert self._engine.old
         return self._engine.old.records
 
-    def _grace_for(self, new_id: str | None) -> float | None:
-        """For how long the stand-in still leads to the session; None: as configured."""
-        return GRACE if new_id and new_id == self._fresh_id else None
+    def _traces_for(self, new_id: str | None) -> tuple[float, float]:
+        """For how long the stand-in still leads to the session, and lies there at least.
+
+        Not for less than the mark: a slow request would take that for leave to store
+        the session once more.
+        """
+        return (GRACE if new_id == self._fresh_id else 0.0), GRACE
 
     @property
     def _fresh_id(self) -> str:
