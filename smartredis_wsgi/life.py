@@ -496,8 +496,8 @@ class Life(Arrival):
     def destroy(self) -> bool:
         """Put a tombstone at once. One round trip, and no lock is waited for.
 
-        One more, where another request has moved the record, and one more for an
-        owner's. What follows happens to a new session. Nothing stored: no round trip.
+        One more, where another request has moved the record, one more for an owner's,
+        and two or three beside another library's cookie. What follows happens to a new session. Nothing stored: no round trip.
 
         Returns:
             Whether there is a tombstone now.
@@ -517,6 +517,7 @@ class Life(Arrival):
             owner = found.owner or self._loaded.owner
             if owner:
                 self._belonging.leave(owner, self._address.record)
+        self._end_other()
         self.destroyed = self._is_sought = True
         self._fields = Fields(self._engine.codec)
         self.revert()

@@ -515,6 +515,44 @@ def test_a_session_of_ours_is_preferred(ann: After, server: Server, redis: Any) 
     assert redis.keys("sess:*")
 
 
+@pytest.mark.parametrize("where", ["there", "imported", "moved"])
+@pytest.mark.parametrize("reads", [False, True])
+def test_who_logs_out_of_ours_is_not_in_the_old_session_after_it(
+    ann: After, server: Server, where: str, reads: bool
+) -> None:
+    bob, old = After(server), ann._middleware.store._engine.old
+    bob.visit(put("user", "bob"))
+    if where == "imported":
+        assert old
+        (found,) = old.records.look([old.cookie.find(f"{OLD}={ann.cookies[OLD]}")])
+        old.records.settle([found])
+    if where == "moved":
+        ann.other(OLD).visit()
+    ann.cookies["sid"] = its_id(bob)
+    ann.visit(lambda session: (reads and session["user"], session.destroy()))
+    assert ann.visit() == {}
+    assert bob.visit() == {}
+
+
+def test_a_logout_beside_an_old_cookie_costs_two_round_trips_more(
+    server: Server, redis: Any
+) -> None:
+    before = old_apps.connect_redis(server)
+    with counting_client(server.url) as spy:
+        ann = moved_in(server, before, url=None, client=spy)
+        ann.visit()
+        spy.trips.reset()
+        ann.visit(destroy)
+        assert spy.trips.count == 4  # for a minute it is followed where it has moved
+        ann.visit(put("n", 1))
+        for key in redis.scan_iter("*"):
+            if redis.type(key) == b"string":
+                redis.delete(key)
+        spy.trips.reset()
+        ann.visit(destroy)
+        assert spy.trips.count == 3
+
+
 def test_no_cookie_can_hold_a_stand_in(ann: After, server: Server) -> None:
     ann.visit()
     ann.cookies["sid"] = ids.stand_in("x")

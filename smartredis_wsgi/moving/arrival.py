@@ -123,6 +123,16 @@ class Arrival(Reading):
         self._old_records.end([self._old], self._hold.patience, is_logout)
         return self._status is Status.FOUND
 
+    def _end_other(self) -> None:
+        """End the session of an old cookie that lies beside our own, if there is one.
+
+        Otherwise the client would be in that one next.
+        """
+        old = self._engine.old
+        its_id = old.cookie.find(self._cookies) if old and not self._is_sought else None
+        if its_id is not None:
+            self._old_records.log_out(its_id, self._hold.patience)
+
     @property
     def _old_records(self) -> OldRecords:
         assert self._engine.old

@@ -132,7 +132,7 @@ class OldRecords:
         return results
 
     def _undo(self, name: str, patience: Patience | None) -> None:
-        """Destroy what was just stored, also where its client has it moved already."""
+        """Destroy what is stored here, also where its client has it moved already."""
         for _ in range(_MOST_MOVES):
             call = self._records.destroy(name)
             self._ours.run(call, patience=patience)
@@ -153,6 +153,14 @@ class OldRecords:
             for its_id in its_ids
         ]
         self._wire.run(*calls, patience=patience)
+
+    def log_out(self, its_id: str, patience: Patience | None = None) -> None:
+        """End a session wherever it lies by now.
+
+        Two round trips, and one for each time that it has moved.
+        """
+        self.end([its_id], patience, is_logout=True)
+        self._undo(Address.of(ids.stand_in(its_id)).record, patience)
 
     def _keys(self, its_id: str) -> tuple[str, str]:
         """Of the record and its mark, which a Cluster keeps in one slot."""
