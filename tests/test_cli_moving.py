@@ -138,13 +138,12 @@ def test_what_can_not_be_read_is_counted_by_reason_and_left(
     ann(server)
     redis.set("sess:a", b"nonsense", ex=60)
     redis.set("sess:b", b"[]", ex=60)
+    redis.set("sess:d", b'{"\\ud800": 1}', ex=60)
     redis.rpush("sess:c", "x")
     ran = run(server, "connect-redis")
-    assert ran.stdout.splitlines() == [
-        "1 moved",
-        "2 left: no session of this library",
-        "1 left: no string",
-    ]
+    first, second, *others = ran.stdout.splitlines()
+    assert (first, second) == ("1 moved", "2 left: no session of this library")
+    assert sorted(others) == ["1 left: no string", "1 left: no text"]
     assert redis.exists("sess:a", "sess:b", "sess:c") == 3
     redis.delete("sess:c")
 

@@ -648,6 +648,38 @@ def test_what_the_old_library_would_not_take_any_more_is_not_taken(
     assert ann.visit() == {}
 
 
+@pytest.mark.parametrize("ends", [1e15, 1e300])
+def test_one_that_never_ends_gets_ten_years(
+    server: Server, redis: Any, ends: float
+) -> None:
+    client = moved_in(server, old_apps.pyramid_session(server))
+    (key,) = [key for key in redis.scan_iter("*") if b"{" not in key]
+    redis.set(key, pickle.dumps({"v": 1, "m": {"user": "ann"}, "x": ends}))
+    assert client.visit() == client.visit() == {"user": "ann"}
+    left = redis.pttl("session:" + Address.of(its_id(client)).record) / 1000
+    assert 9 * 365 * 86400 < left < 10 * 366 * 86400
+
+
+def test_redis_may_have_it_for_very_long(ann: After, redis: Any) -> None:
+    (key,) = redis.keys("sess:*")
+    redis.set(key, b'{"user": "ann"}', px=2 * 10**15)
+    assert ann.visit() == ann.visit() == {"user": "ann"}
+
+
+@pytest.mark.parametrize(
+    "ends", [float("inf"), float("nan"), 10**400], ids=str
+)
+def test_an_end_that_is_no_time_is_refused(
+    server: Server, redis: Any, ends: float, caplog: Any
+) -> None:
+    client = moved_in(server, old_apps.pyramid_session(server))
+    (key,) = [key for key in redis.scan_iter("*") if b"{" not in key]
+    redis.set(key, pickle.dumps({"v": 1, "m": {"user": "ann"}, "x": ends}))
+    assert client.visit() == {}
+    assert redis.exists(key)
+    assert "can't be taken over" in caplog.text
+
+
 # -- what can't be read --------------------------------------------------------------
 
 
@@ -668,6 +700,8 @@ BAD = {
     "a name that is none": b'{"a": 1}'.replace(b'"a"', b"1"),
     "a pickle": pickle.dumps({"user": "eve"}),
     "a planted pickle": pickle.dumps(Planted(print, "executed")),
+    "half a character": b'{"\\ud800": 1}',
+    "half a character within": b'{"a": ["\\ud800"]}',
     "too large": b'{"a": "' + b"x" * 2_200_000 + b'"}',
 }
 

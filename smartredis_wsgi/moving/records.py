@@ -17,6 +17,7 @@ out meanwhile is not brought back. For that, who logs out ends the old record fi
 without a mark, and then what lies at the stand-in.
 """
 
+import math
 import time
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
@@ -36,6 +37,7 @@ from .pickles import Unreadable
 GRACE = 60.0  # s for which an old cookie still leads to the session, after the first
 MARK = "taken:"  # begins the key of what marks an old one as taken over
 _MOST_MOVES = 16
+_FOR_EVER = 10 * 365 * 86400.0  # s; longer is no time that Redis can add to another
 _PEEK = Script.named("peek")
 _END = Script.named("end")
 
@@ -188,6 +190,8 @@ class OldRecords:
 
     def _translated(self, its_id: str, peek: Peek) -> Found | None:
         content = content_of(self.library, peek.raw, self._unpickled)
+        if content.ends is not None and not math.isfinite(content.ends):
+            raise Unreadable("an end that is no time")
         left = content.ends - time.time() if content.ends else None
         if peek.left_ms >= 0:
             by_redis = peek.left_ms / 1000 - self.library.spare
@@ -197,11 +201,15 @@ class OldRecords:
         try:
             values = content.values.items()
             fields = {name: self._codec.encode(value) for name, value in values}
+            size = size_of(fields)
         except EncodeError as refused:
             raise Unreadable(str(refused)) from None
-        if size_of(fields) > self._config.max_size:
+        except UnicodeEncodeError:  # JSON may name half a character; it holds the value
+            raise Unreadable("no text") from None
+        if size > self._config.max_size:
             raise Unreadable("too large")
         own = left if left is not None and left > self._config.ttl else None
+        own = own and min(own, max(_FOR_EVER, self._config.ttl))
         return Found(its_id, fields, ids.new_incarnation(), own)
 
     def _unpickled(self, raw: bytes) -> Any:
