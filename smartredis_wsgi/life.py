@@ -497,7 +497,8 @@ class Life(Arrival):
         """Put a tombstone at once. One round trip, and no lock is waited for.
 
         One more, where another request has moved the record, one more for an owner's,
-        and two or three beside another library's cookie. What follows happens to a new session. Nothing stored: no round trip.
+        and two or three beside another library's cookie. What follows happens to a new
+        session. Nothing stored: no round trip.
 
         Returns:
             Whether there is a tombstone now.

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import base64
+import json
 import pickle
+import zlib
 from collections.abc import Callable, Iterator
 from typing import Any
+from unittest import mock
 
 import flask
 import old_apps
@@ -666,9 +670,7 @@ def test_redis_may_have_it_for_very_long(ann: After, redis: Any) -> None:
     assert ann.visit() == ann.visit() == {"user": "ann"}
 
 
-@pytest.mark.parametrize(
-    "ends", [float("inf"), float("nan"), 10**400], ids=str
-)
+@pytest.mark.parametrize("ends", [float("inf"), float("nan"), 10**400], ids=str)
 def test_an_end_that_is_no_time_is_refused(
     server: Server, redis: Any, ends: float, caplog: Any
 ) -> None:
@@ -717,6 +719,19 @@ def test_what_can_not_be_read_is_an_empty_session_and_stays_where_it_is(
     assert capsys.readouterr().out == ""
     assert "can't be taken over" in caplog.text
     assert key.decode().removeprefix("sess:") not in caplog.text
+
+
+def test_what_would_be_too_large_when_unpacked_is_not_unpacked(
+    server: Server, redis: Any, caplog: Any
+) -> None:
+    moved = moved_in(server, old_apps.beaker_in_json(server))
+    (key,) = redis.keys("beaker_cache:*")
+    bomb = zlib.compress(b'{"a": ["' + b"x" * 3_000_000 + b'"]}')
+    redis.set(key, pickle.dumps(base64.b64encode(bomb).decode()), ex=3600)
+    with mock.patch.object(json, "loads") as parse:
+        assert moved.visit() == {}
+    assert not parse.called
+    assert "too large" in caplog.text
 
 
 def test_pickles_are_read_by_opt_in_only(

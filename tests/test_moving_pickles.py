@@ -84,6 +84,19 @@ def test_what_stands_twice_in_it_comes_back_twice() -> None:
     assert one == other == [1]
 
 
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_much_of_what_sessions_hold_is_read(protocol: int) -> None:
+    much = {
+        "numbers": list(range(-20_000, 20_000)),
+        "pairs": [(n, str(n)) for n in range(1000)],
+        "times": [datetime(2026, 1, 1) + timedelta(n) for n in range(500)],
+        "prices": [Decimal(n) / 100 for n in range(500)],
+        "names": {str(n): n for n in range(5000)},
+        "empty": [b"", set(), frozenset(), ()],
+    }
+    assert read(pickle.dumps(much, protocol), LIMIT) == much
+
+
 # -- what is refused -----------------------------------------------------------------
 
 
@@ -146,6 +159,26 @@ HOSTILE = {
     "an empty stack": b"\x80\x02.",
     "an old text": b"S'\\xff'\n.",
     "a wrong date": b"\x80\x02cdatetime\ndate\n(K\x01K\x01K\x01K\x01tR.",
+    "a set of many bytes": b"\x80\x02cbuiltins\nset\ncbuiltins\nbytes\n"
+    b"J\x00\xe1\xf5\x05\x85R\x85R.",
+    "a set of a text": b"\x80\x02cbuiltins\nset\nX\x01\x00\x00\x00a\x85R.",
+    "a number that is no text": b"\x80\x02cdecimal\nDecimal\nK\x01\x85R.",
+    "a number that is too long": pickle.dumps(Decimal("1" * 1001)),
+    "a tower of keys": b"\x80\x04})" + b"\x85" * 200_000 + b"Ns.",
+    "keys that collide": pickle.dumps({n * (2**61 - 1) for n in range(6000)}),
+    "pairs that collide": pickle.dumps({(n * (2**61 - 1), 0) for n in range(6000)}),
+    "many numbers": pickle.dumps({Decimal(n) for n in range(6000)}, 2),
+    "bytes made many times": b"\x80\x02c_codecs\nencode\nq\x01X\x00\x00\x08\x00"
+    + b"a" * 0x80000
+    + b"X\x06\x00\x00\x00latin1\x86q\x02R0"
+    + b"h\x01h\x02R0" * 900
+    + b"N.",
+    "sets made many times": b"\x80\x02cbuiltins\nset\nq\x01]("
+    + b"K\x01" * 2000
+    + b"e\x85q\x02R0"
+    + b"h\x01h\x02R0" * 900
+    + b"N.",
+    "classes named many times": b"\x80\x02" + b"cuuid\nUUID\n0" * 6000 + b"N.",
     "a tower": b"\x80\x02" + b"]" * 100_000 + b"a" * 99_999 + b".",
 }
 

@@ -139,7 +139,7 @@ class Arrival(Reading):
         return self._engine.old.records
 
     def _traces_for(self, new_id: str | None) -> tuple[float, float]:
-        """For how long the stand-in still leads to the session, and lies there at least.
+        """For how long the stand-in still leads to the session, and stays at least.
 
         Not for less than the mark: a slow request would take that for leave to store
         the session once more.

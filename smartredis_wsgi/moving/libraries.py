@@ -28,7 +28,6 @@ Unpickle = Callable[[bytes], Any]
 
 _UNSIGNED = re.compile(r"[A-Za-z0-9_-]{1,256}")
 _SIGNED = re.compile(r"[!-~]{1,256}")
-_MOST = 1 << 24  # bytes that a compressed session may have; max_size comes after
 _NO_DICT = "no session of this library"
 
 
@@ -48,8 +47,11 @@ class Library:
     prefix: str
     find: Callable[[str, Secrets], str | None]
     """The id in a cookie's value; None if it is malformed or wrongly signed."""
-    decode: Callable[[bytes, Unpickle], Content]
-    """Raises whatever for what is no session of this library."""
+    decode: Callable[[bytes, Unpickle, int], Content]
+    """Raises whatever for what is no session of this library.
+
+    A compressed one must not have more bytes than the last says.
+    """
     suffix: str = ""
     is_signed: bool = False
     is_prefix_in_id: bool = False
@@ -128,7 +130,7 @@ def _is_one_of(mac: str, macs: Iterable[str]) -> bool:
 # -- records -------------------------------------------------------------------------
 
 
-def _read_express(raw: bytes, _: Unpickle) -> Content:
+def _read_express(raw: bytes, *_: object) -> Content:
     """JSON; beside the values there is what express-session says of its cookie."""
     values = _named(json.loads(raw))
     cookie = values.pop("cookie", None)
@@ -138,7 +140,7 @@ def _read_express(raw: bytes, _: Unpickle) -> Content:
     return Content(values, datetime.fromisoformat(expires).timestamp())
 
 
-def _read_flask(raw: bytes, unpickle: Unpickle) -> Content:
+def _read_flask(raw: bytes, unpickle: Unpickle, _: int) -> Content:
     """MessagePack or JSON, whichever it is; before version 0.7 a pickle."""
     for decode in (msgspec.msgpack.decode, msgspec.json.decode):
         try:
@@ -148,7 +150,7 @@ def _read_flask(raw: bytes, unpickle: Unpickle) -> Content:
     return Content(_named(unpickle(raw)))
 
 
-def _read_pyramid(raw: bytes, unpickle: Unpickle) -> Content:
+def _read_pyramid(raw: bytes, unpickle: Unpickle, _: int) -> Content:
     """A pickle, or JSON, of a dict in which m holds the values."""
     record = _named(json.loads(raw) if raw[:1] == b"{" else unpickle(raw))
     if record["v"] < 1:
@@ -157,11 +159,13 @@ def _read_pyramid(raw: bytes, unpickle: Unpickle) -> Content:
     return Content(_named(record["m"]), float(ends) if ends else None)
 
 
-def _read_beaker(raw: bytes, unpickle: Unpickle) -> Content:
+def _read_beaker(raw: bytes, unpickle: Unpickle, limit: int) -> Content:
     """A pickle of a text, which is base 64 of another pickle or of compressed JSON."""
     inner = base64.b64decode(pickles.text_within(raw), validate=True)
     if inner[:1] == b"x":
-        inner = zlib.decompressobj().decompress(inner, _MOST)
+        inner = zlib.decompressobj().decompress(inner, limit + 1)
+        if len(inner) > limit:
+            raise Unreadable("too large")
         values = _named(json.loads(inner))
     else:
         values = _named(unpickle(inner))
@@ -204,14 +208,17 @@ def id_in(library: Library, value: str, secrets: Secrets) -> str | None:
     return its_id if its_id and _SIGNED.fullmatch(its_id) else None
 
 
-def content_of(library: Library, raw: bytes, unpickle: Unpickle) -> Content:
+def content_of(library: Library, raw: bytes, unpickle: Unpickle, limit: int) -> Content:
     """What a record holds.
 
+    Args:
+        limit: The largest size, in bytes, that it may have once it is unpacked.
+
     Raises:
-        Unreadable: It is none of this library.
+        Unreadable: It is none of this library, or too large.
     """
     try:
-        return library.decode(raw, unpickle)
+        return library.decode(raw, unpickle, limit)
     except Unreadable:
         raise
     except Exception:  # its message may hold a value

@@ -189,7 +189,7 @@ class OldRecords:
             return reason
 
     def _translated(self, its_id: str, peek: Peek) -> Found | None:
-        content = content_of(self.library, peek.raw, self._unpickled)
+        content = content_of(self.library, peek.raw, self._unpickled, self._limit)
         if content.ends is not None and not math.isfinite(content.ends):
             raise Unreadable("an end that is no time")
         left = content.ends - time.time() if content.ends else None
