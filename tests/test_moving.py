@@ -27,7 +27,7 @@ from smartredis_wsgi.ids import Address
 from smartredis_wsgi.integrations.beaker import SessionMiddleware as OurBeaker
 from smartredis_wsgi.integrations.flask import SmartRedisSessions
 from smartredis_wsgi.moving.cookies import OldCookie
-from smartredis_wsgi.moving.records import OldRecords
+from smartredis_wsgi.moving.records import Found, OldRecords
 
 pytestmark = [
     pytest.mark.filterwarnings(f"ignore:{text}:DeprecationWarning")
@@ -110,6 +110,17 @@ OLD = "connect.sid"
 
 def its_id(client: After) -> str:
     return client.cookies["sid"]
+
+
+def settle(client: After) -> None:
+    """Do what `import` does, or a request that dies before its commit."""
+    old = client._middleware.store._engine.old
+    assert old
+    its_id = old.cookie.find(f"{OLD}={client.cookies[OLD]}")
+    assert its_id
+    (found,) = old.records.look([its_id])
+    assert isinstance(found, Found)
+    old.records.settle([found])
 
 
 # -- nobody is logged out ------------------------------------------------------------
@@ -393,13 +404,11 @@ def test_a_logout_during_a_slow_first_request_stays_so(ann: After, redis: Any) -
 def test_a_slow_first_request_makes_no_second_session_when_tombstones_are_over(
     ann: After, redis: Any, acts: list[Act]
 ) -> None:
-    twin, old = ann.other(OLD), ann._middleware.store._engine.old
-    assert old
+    twin = ann.other(OLD)
 
     def slowly(session: Any) -> None:
         session["late"] = session["user"]
-        (found,) = old.records.look([old.cookie.find(f"{OLD}={ann.cookies[OLD]}")])
-        old.records.settle([found])  # as `import` does, or a request that died then
+        settle(ann)
         for act in acts:
             twin.visit(act)
         for key in redis.scan_iter("*"):
@@ -524,12 +533,10 @@ def test_a_session_of_ours_is_preferred(ann: After, server: Server, redis: Any) 
 def test_who_logs_out_of_ours_is_not_in_the_old_session_after_it(
     ann: After, server: Server, where: str, reads: bool
 ) -> None:
-    bob, old = After(server), ann._middleware.store._engine.old
+    bob = After(server)
     bob.visit(put("user", "bob"))
     if where == "imported":
-        assert old
-        (found,) = old.records.look([old.cookie.find(f"{OLD}={ann.cookies[OLD]}")])
-        old.records.settle([found])
+        settle(ann)
     if where == "moved":
         ann.other(OLD).visit()
     ann.cookies["sid"] = its_id(bob)
@@ -770,7 +777,7 @@ def test_a_planted_pickle_is_refused_with_the_opt_in_too(
         ({"import_from": "pyramid_session_redis"}, "import_secret"),
         ({"import_secret": "s"}, "import_secret: the value given"),
         ({"import_pickle": True}, "import_pickle"),
-        ({"import_from": "beaker", "import_url": "http://x"}, "url"),
+        ({"import_from": "beaker", "import_url": "http://x"}, "^option import_url: it"),
     ],
 )
 def test_what_is_missing_or_too_much_is_refused_at_start(

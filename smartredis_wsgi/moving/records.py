@@ -25,7 +25,7 @@ from typing import Any, NamedTuple
 from .. import ids
 from ..codec import Codec, codec_for
 from ..config import Config
-from ..errors import EncodeError
+from ..errors import ConfigError, EncodeError
 from ..events import Events
 from ..ids import Address
 from ..store import Committed, Outcome, Records, size_of
@@ -86,8 +86,12 @@ class OldRecords:
         given = config.import_prefix
         self.prefix = self.library.prefix if given is None else given
         self._ours, self._records, self._config = wire, records, config
-        url = config.import_url
-        self._wire = Wire(url, config.timeout, events) if url else wire
+        self._wire = wire
+        if config.import_url:
+            try:
+                self._wire = Wire(config.import_url, config.timeout, events)
+            except ConfigError as wrong:
+                raise ConfigError(f"option import_{wrong}") from None
         self._codec: Codec = codec_for(config.codec)
         self._limit = 2 * config.max_size  # base 64, and names within a pickle
 
