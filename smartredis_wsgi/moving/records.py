@@ -13,8 +13,9 @@ of its client gives it a fresh id. No cookie can hold a stand-in, see `ids`.
 `settle` makes the record of ours first and ends the old one last, so nothing is lost
 wherever it is interrupted. In between it looks once more whether the old one is there,
 or was taken over by a faster request, which leaves a mark: a session that was logged
-out meanwhile is not brought back. For that, who logs out ends the old record first,
-without a mark, and then what lies at the stand-in.
+out meanwhile is not brought back. For that, who logs out ends the old record first, and
+the mark, and then what lies at the stand-in. And what a rotation leaves there stays for
+as long as a mark does.
 """
 
 import math
