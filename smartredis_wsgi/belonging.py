@@ -37,12 +37,15 @@ def stay(engine: Engine, hold: Hold, name: str, owner: str, seconds: float) -> b
     Returns:
         Whether it may live on.
     """
-    slot = name.partition("}")[0] + "}"
-    call = engine.owners.stay(owner, slot, seconds)
+    call = engine.owners.stay(owner, _slot_of(name), seconds)
     hold.ask(call)
     if call.result.word == "entered":
         hold.ask(engine.records.prolong(name, owner, call.result.until_ms))
     return call.result.word != "gone"
+
+
+def _slot_of(name: str) -> str:
+    return name.partition("}")[0] + "}"
 
 
 class Belonging:
@@ -57,7 +60,12 @@ class Belonging:
         self._hold = hold
 
     def enter(
-        self, name: str, loaded: Loaded, ttl: float | None, new_name: str | None = None
+        self,
+        name: str,
+        loaded: Loaded,
+        ttl: float | None,
+        new_name: str | None = None,
+        is_shared: bool = False,
     ) -> Tie | None:
         """Have the index know what a commit is about to store. One round trip.
 
@@ -65,6 +73,7 @@ class Belonging:
 
         Args:
             ttl: The session's own, that is asked for.
+            is_shared: Another request may give it the same new name.
 
         Raises:
             Doomed: The index does not have the session, or not for long.
@@ -80,7 +89,7 @@ class Belonging:
         entered = self._enter(owner, new_name or name, loaded, ttl)
         tie = Tie(owner, entered.until_ms, binds=self.wish is not None)
         old_name = name if new_name else ""
-        is_new = bool(new_name) or not loaded.incarnation
+        is_new = not is_shared if new_name else not loaded.incarnation
         self._entered = _Place(tie, new_name or name, old_name, loaded.owner, is_new)
         return tie
 
@@ -138,13 +147,17 @@ class Belonging:
             if call.result.doomed:
                 destroy_doomed(self._engine, owner, call.result.doomed, self._hold.ask)
         if place.old_owner not in ("", owner):
-            self.leave(place.old_owner, place.name)
+            self._leave_old(place.old_owner, place.name)
 
     def leave(self, owner: str, name: str) -> None:
-        """The session is that owner's no more. One round trip."""
-        slot = name.partition("}")[0] + "}"
+        """The session, which was that owner's, is no more. One round trip."""
         with self._at_leisure("an entry of a session that is no more"):
-            self._hold.ask(self._engine.owners.forget(owner, [slot]))
+            self._hold.ask(self._engine.owners.forget(owner, [_slot_of(name)]))
+
+    def _leave_old(self, owner: str, name: str) -> None:
+        """It has another owner now; unless another request has just given it back."""
+        with self._at_leisure("an entry of a session that is another owner's"):
+            self._hold.ask(self._engine.owners.prune(owner, [_slot_of(name)]))
 
     def withdraw(self) -> None:
         """What was entered is not stored; a name that others may have stays."""

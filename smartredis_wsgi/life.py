@@ -287,7 +287,7 @@ class Life(Arrival):
         grace, trace = None, 0.0
         if self._old is not None:
             grace, trace = self._traces_for(self._next_id)
-        tie = self._tie(new_name)
+        tie = self._tie(new_name, is_shared=grace is not None)
         call = self._engine.records.update(
             name, changes, basis, ttl, new_name, grace, trace, tie
         )
@@ -303,11 +303,13 @@ class Life(Arrival):
             self._bond = Belonging(self._engine, self._hold)
         return self._bond
 
-    def _tie(self, new_name: str | None = None) -> Tie | None:
+    def _tie(
+        self, new_name: str | None = None, is_shared: bool = False
+    ) -> Tie | None:
         """What the owner's index knows by now of what the commit is to store."""
         if self._bond or (new_name and self._loaded.owner):
-            name = self._address.record
-            return self._belonging.enter(name, self._loaded, self._ttl, new_name)
+            name, loaded, ttl = self._address.record, self._loaded, self._ttl
+            return self._belonging.enter(name, loaded, ttl, new_name, is_shared)
         return None
 
     def _confirm(self) -> None:

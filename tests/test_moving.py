@@ -21,7 +21,15 @@ from old_apps import LIBRARIES, PLAIN, RICH, SECRET, Before
 from pyramid.config import Configurator
 from servers import Server
 
-from smartredis_wsgi import ConfigError, SessionMiddleware, StoreUnavailable, ids
+from smartredis_wsgi import (
+    ConfigError,
+    SessionConflict,
+    SessionMiddleware,
+    SessionStore,
+    StoreUnavailable,
+    ids,
+)
+from smartredis_wsgi.belonging import Belonging
 from smartredis_wsgi.config import Config
 from smartredis_wsgi.ids import Address
 from smartredis_wsgi.integrations.beaker import SessionMiddleware as OurBeaker
@@ -914,3 +922,31 @@ def test_a_beaker_application_goes_on_by_one_import_and_two_options(
     browser.ask("/logout")
     browser.cookies = stayed
     assert browser.ask().text == "None None"
+
+
+# -- owners --------------------------------------------------------------------------
+
+
+def test_a_first_request_that_fails_takes_no_entry_of_another_first_one(
+    server: Server, redis: redis_py.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = moved_in(server, old_apps.connect_redis(server), conflict="raise")
+    second, enter = first.other(OLD), Belonging.enter
+
+    def count_and_bind(session: Any) -> None:
+        session["n"] = session.get("n", 0) + 1
+        session.bind("ann")
+
+    def late(*args: Any, **named: Any) -> Any:
+        monkeypatch.setattr(Belonging, "enter", enter)
+        tie = enter(*args, **named)
+        second.visit(count_and_bind)
+        return tie
+
+    monkeypatch.setattr(Belonging, "enter", late)
+    with pytest.raises(SessionConflict):
+        first.visit(count_and_bind)
+    store = SessionStore.from_config(second.options)
+    assert len(store.sessions_of("ann")) == 1
+    assert store.destroy_owner("ann") == 1
+    assert second.visit() == {}

@@ -21,6 +21,7 @@ from smartredis_wsgi import (
     StoreUnavailable,
     TooManySessions,
 )
+from smartredis_wsgi.belonging import Belonging
 from smartredis_wsgi.ids import Address
 from smartredis_wsgi.owners import digest_of
 
@@ -202,7 +203,7 @@ def test_an_index_that_missed_the_new_owner_takes_no_session_of_his(
     before = redis.dump(index_of())
     with store.open(session_id) as session:
         session.bind("bob")
-    redis.restore(index_of(), 60_000, before)
+    redis.restore(index_of(), 60_000, before, replace=True)
     assert store.destroy_owner("ann") == 0
     assert is_alive(store, session_id)
 
@@ -498,3 +499,48 @@ def test_sessions_of_owners_live_under_locks_as_well(
     assert handles(store) == {handle_of(session_id)}
     assert store.destroy_owner("ann") == 1
     assert not redis.keys("lock:*")
+
+
+# -- two requests at once, where one is late -------------------------------------------
+
+
+def once_before(
+    monkeypatch: pytest.MonkeyPatch, owner: Any, name: str, act: Any
+) -> None:
+    """Let something happen before the next call of a method."""
+    real = getattr(owner, name)
+
+    def late(*args: Any, **named: Any) -> Any:
+        monkeypatch.setattr(owner, name, real)
+        act()
+        return real(*args, **named)
+
+    monkeypatch.setattr(owner, name, late)
+
+
+def bind_to(store: SessionStore, session_id: str, owner: str) -> None:
+    with store.open(session_id) as session:
+        session.bind(owner)
+
+
+def age_entry(redis: redis_py.Redis, session_id: str, owner: str = "ann") -> None:
+    """As if it had been used last more than a minute ago."""
+    slot = Address.of(session_id).lock
+    parts = redis.hget(index_of(owner), slot).split(b" ", 5)
+    parts[4] = b"%d" % (int(parts[4]) - 61_000)
+    redis.hset(index_of(owner), slot, b" ".join(parts))
+
+
+def test_who_leaves_an_owner_late_takes_no_one_out_who_has_come_back(
+    redis: redis_py.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = sessions(redis)
+    session_id = bound(store)
+    once_before(
+        monkeypatch, Belonging, "_leave_old", lambda: bind_to(store, session_id, "ann")
+    )
+    bind_to(store, session_id, "bob")
+    assert handles(store) == {handle_of(session_id)}
+    assert store.destroy_owner("bob") == 0
+    assert store.destroy_owner("ann") == 1
+    assert not is_alive(store, session_id)
