@@ -213,8 +213,10 @@ class Life(Arrival):
             while self._commit(last):
                 pass
         except Doomed:
-            self._perish()
-            self._drop_changes()
+            if self._perish():
+                self._drop_changes()
+            else:
+                self.commit(last)  # as the session of its owner now
         finally:
             if self._bond and not self._sent:
                 self._bond.withdraw()
@@ -326,10 +328,14 @@ class Life(Arrival):
             if not stay(self._engine, self._hold, self._address.record, owner, due):
                 self._perish()
 
-    def _perish(self) -> None:
-        """Its owner is logged out everywhere: so is it."""
-        self._destroy_it()
+    def _perish(self) -> bool:
+        """Its owner is logged out everywhere: so is it, unless it is another's now."""
+        found = self._destroy_it(self._loaded.owner)
+        if found.kind is Kind.ALIVE:
+            self._loaded = self._loaded._replace(owner=found.owner)
+            return False
         self._become_gone()
+        return True
 
     # -- the answer ------------------------------------------------------------------
 

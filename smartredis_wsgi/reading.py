@@ -208,25 +208,32 @@ class Reading:
     def _prolonged(self, loaded: Loaded) -> Loaded:
         """What was loaded is prolonged in its owner's index first: two round trips.
 
-        Where that knows it no more, it is destroyed.
+        Where that knows it no more, it is destroyed; or loaded again, if it has become
+        another owner's meanwhile.
         """
         name = self._address.record
         if stay(self._engine, self._hold, name, loaded.owner, loaded.due):
             return loaded._replace(prolonged=True)
-        self._destroy_it()
-        return Loaded(Kind.DESTROYED)
+        if self._destroy_it(loaded.owner).kind is not Kind.ALIVE:
+            return Loaded(Kind.DESTROYED)
+        again = self._load_once(locked=False)
+        return self._prolonged(again) if again.due else again
 
-    def _destroy_it(self) -> Destroyed:
-        """Put a tombstone, wherever the record has moved. One round trip each time."""
-        found = self._destroy()
+    def _destroy_it(self, owner: str = "") -> Destroyed:
+        """Put a tombstone, wherever the record has moved. One round trip each time.
+
+        Args:
+            owner: It has to be this one's; else it stays, and so does its lock.
+        """
+        found = self._destroy(owner)
         while found.moved_to:
             self._follow(found.moved_to)
-            found = self._destroy()
+            found = self._destroy(owner)
         return found
 
-    def _destroy(self) -> Destroyed:
-        call = self._engine.records.destroy(self._address.record)
-        self._hold.run(call, last=True)
+    def _destroy(self, owner: str) -> Destroyed:
+        call = self._engine.records.destroy(self._address.record, owner)
+        self._hold.run(call, last=not owner)
         return call.result
 
     def _fetch(self, names: list[str]) -> None:

@@ -126,7 +126,7 @@ class Committed(NamedTuple):
 class Destroyed(NamedTuple):
     """What lies at a key now; what is MOVED is not destroyed, and has another name.
 
-    The owner is of what was destroyed now.
+    The owner is of what was destroyed now, or of what is alive, as it is another's.
     """
 
     kind: Kind
@@ -370,8 +370,7 @@ class Records:
 
     def _destroyed(self, answer: list[Any]) -> Destroyed:
         kind, key, owner = answer
-        owner = owner.decode() if kind == b"destroyed" else ""
-        return Destroyed(_KINDS[kind], self._name(key), owner)
+        return Destroyed(_KINDS[kind], self._name(key), owner.decode())
 
 
 def size_of(fields: Mapping[str, bytes]) -> int:

@@ -23,7 +23,7 @@ from smartredis_wsgi import (
 )
 from smartredis_wsgi.belonging import Belonging
 from smartredis_wsgi.ids import Address
-from smartredis_wsgi.owners import digest_of
+from smartredis_wsgi.owners import Owners, digest_of
 
 
 def sessions(client: Any, **options: Any) -> SessionStore:
@@ -544,3 +544,38 @@ def test_who_leaves_an_owner_late_takes_no_one_out_who_has_come_back(
     assert store.destroy_owner("bob") == 0
     assert store.destroy_owner("ann") == 1
     assert not is_alive(store, session_id)
+
+
+@pytest.mark.parametrize("lock", ["none", "single"])
+def test_who_knows_the_owner_before_ends_no_session_of_the_owner_now(
+    redis: redis_py.Redis, lock: str
+) -> None:
+    store = sessions(redis, lock=lock, lock_scope="commit")
+    session_id = bound(store)
+    with store.open(session_id) as session:
+        assert session["of"] == "us"
+        bind_to(store, session_id, "bob")
+        redis.delete(index_of())
+        session.regenerate_id()
+        session["late"] = True
+    assert is_alive(store, session.id)
+    assert handles(store, "bob") == {handle_of(session.id)}
+    assert store.destroy_owner("bob") == 1
+
+
+@pytest.mark.parametrize("act", [dict, lambda session: session.update(late=True)])
+def test_who_is_to_prolong_what_has_become_anothers_does_not_end_it(
+    redis: redis_py.Redis, monkeypatch: pytest.MonkeyPatch, act: Any
+) -> None:
+    store = sessions(redis, touch_every=0)
+    session_id = bound(store)
+
+    def rebind() -> None:
+        bind_to(store, session_id, "bob")
+        redis.delete(index_of())
+
+    once_before(monkeypatch, Owners, "stay", rebind)
+    with store.open(session_id) as session:
+        act(session)
+    assert is_alive(store, session_id)
+    assert handles(store, "bob") == {handle_of(session_id)}

@@ -2,7 +2,8 @@
 -- KEYS  1 record
 -- ARGV  1 life of the tombstone in ms; 2 the owner that it must have, '' for any; 3 nonce
 -- Returns {nonce, kind, key, owner}: destroyed (now, or before), or as in record.lua what is
---   there, and where it was moved, the key now; the owner of what is destroyed now, or ''.
+--   there, and where it was moved, the key now; the owner of what is destroyed now, or is
+--   alive, or ''.
 --   Where no such record is, nothing is written.
 local record = KEYS[1]
 local kind, meta = look_at(record)
