@@ -161,9 +161,8 @@ class Reading:
 
     @property
     def slot(self) -> str:
-        """What all names of the session begin with. No round trip."""
-        if self._status is _UNTOUCHED:
-            self._touch()
+        """What all names of the session begin with; read first, as an id may be forged."""
+        self.fields_to_read()
         return self._address.lock
 
     @property

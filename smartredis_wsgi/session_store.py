@@ -81,7 +81,7 @@ class SessionStore:
         """Log an owner out everywhere: no session that was bound before this survives.
 
         One whose bind is under way ends as well, or counts as bound after it. Three
-        round trips, more for hundreds of sessions.
+        round trips, one more if `keep` was not read yet, more for hundreds of sessions.
 
         Args:
             keep: A session that stays, if it is one of them.

@@ -102,6 +102,16 @@ def test_one_session_can_be_kept(backend: Backend) -> None:
     assert handles(store) == {handle_of(kept)}
 
 
+def test_what_bears_no_more_than_the_label_of_another_id_keeps_nothing(
+    redis: redis_py.Redis,
+) -> None:
+    store = sessions(redis)
+    stolen = bound(store)
+    with store.open(stolen[:16] + "x" * 43) as forged:
+        assert store.destroy_owner("ann", keep=forged) == 1
+    assert not is_alive(store, stolen)
+
+
 @pytest.mark.parametrize("rotator", ["itself", "another"])
 def test_the_kept_one_may_be_rotated_meanwhile(
     redis: redis_py.Redis, rotator: str
