@@ -320,7 +320,8 @@ class Life(Arrival):
             if self._bond:
                 self._bond.confirm()
         except Doomed:
-            self._perish()
+            if self._perish():
+                self._drop_changes()
 
     def _stay(self, owner: str, due: float) -> None:
         """Prolong it in its owner's index, too; or let the next request do it."""
@@ -362,7 +363,7 @@ class Life(Arrival):
 
     def _resend_if_possible(self) -> None:
         """Before changes are dropped: lest the client misses the id of a rotation."""
-        with contextlib.suppress(StoreUnavailable):
+        with contextlib.suppress(StoreUnavailable, SessionGone):
             self._resend()
 
     def _send(self, sent: _Sent, last: bool) -> bool:

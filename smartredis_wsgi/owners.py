@@ -87,7 +87,13 @@ def digest_of(owner: str) -> str:
 
 
 def wish(owner: str, note: str | None) -> Wish:
-    """That a session be an owner's; of a note, the first 200 characters."""
+    """That a session be an owner's; of a note, the first 200 characters.
+
+    Raises:
+        ValueError: The owner is no text, or empty; the note is no text.
+    """
+    if not isinstance(note, str | None):
+        raise ValueError("a note is a text, or None")
     return Wish(digest_of(owner), (note or "")[:_LONGEST_NOTE])
 
 

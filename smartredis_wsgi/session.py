@@ -128,7 +128,7 @@ class Session(MutableMapping[str, Any]):
                 characters of it are kept.
 
         Raises:
-            ValueError: The owner is no text, or empty.
+            ValueError: The owner is no text, or empty; or the note is no text.
             TooManySessions: At the commit, where `owner_overflow` says so.
         """
         self._life.bind(owner, note)

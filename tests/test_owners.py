@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import logging
+from contextlib import nullcontext
 from typing import Any
 
 import pytest
@@ -16,6 +17,7 @@ from servers import Cluster, Monitor, Server
 
 from smartredis_wsgi import (
     OwnedSession,
+    SessionGone,
     SessionStore,
     SmartRedisError,
     StoreUnavailable,
@@ -176,11 +178,19 @@ def test_an_owner_is_a_text(redis: redis_py.Redis) -> None:
 
 def test_of_a_note_200_characters_are_kept(redis: redis_py.Redis) -> None:
     store = sessions(redis)
-    for note in ("é" * 300, "two\nlines and  spaces ", "\udcff"):
+    for note in ("é" * 300, "two\nlines and  spaces ", "\udcff", "nul\0nul"):
         bound(store, note=note)
         (told,) = store.sessions_of("ann")
         assert told.note == note[:200].encode("utf-8", "replace").decode()
         store.destroy_owner("ann")
+
+
+@pytest.mark.parametrize("wrong", [7, b"Firefox", ["x"]])
+def test_a_note_is_a_text_or_none(redis: redis_py.Redis, wrong: Any) -> None:
+    with sessions(redis).open() as session:
+        with pytest.raises(ValueError, match="a note is a text"):
+            session.bind("ann", wrong)
+        assert not session.modified
 
 
 def test_the_note_can_be_changed(redis: redis_py.Redis) -> None:
@@ -589,3 +599,23 @@ def test_who_is_to_prolong_what_has_become_anothers_does_not_end_it(
         act(session)
     assert is_alive(store, session_id)
     assert handles(store, "bob") == {handle_of(session_id)}
+
+
+@pytest.mark.parametrize("moment", ["enter", "confirm"])
+@pytest.mark.parametrize("on_gone", ["drop", "raise"])
+def test_who_is_logged_out_during_a_commit_hears_of_it(
+    redis: redis_py.Redis,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    moment: str,
+    on_gone: str,
+) -> None:
+    store = sessions(redis, on_gone=on_gone)
+    session_id = bound(store)
+    hears: Any = pytest.raises(SessionGone) if on_gone == "raise" else nullcontext()
+    with hears, store.open(session_id) as session:
+        session["late"] = 1
+        session.regenerate_id()
+        once_before(monkeypatch, Owners, moment, lambda: store.destroy_owner("ann"))
+    assert ("is gone" in caplog.text) is (on_gone == "drop")
+    assert not is_alive(store, session.id)

@@ -16,8 +16,8 @@ local function entry_in(text)
 end
 
 local function text_of(entry)
-  return string.format('%s %.0f %.0f %.0f %.0f %s %s', entry.doomed and '1' or '0',
-    entry.till, entry.bound, entry.created, entry.used, entry.names, entry.note)
+  return string.format('%s %.0f %.0f %.0f %.0f ', entry.doomed and '1' or '0', entry.till,
+    entry.bound, entry.created, entry.used) .. entry.names .. ' ' .. entry.note
 end
 
 -- Returns the names with one more, or without one.
