@@ -305,9 +305,7 @@ class Life(Arrival):
             self._bond = Belonging(self._engine, self._hold)
         return self._bond
 
-    def _tie(
-        self, new_name: str | None = None, is_shared: bool = False
-    ) -> Tie | None:
+    def _tie(self, new_name: str | None = None, is_shared: bool = False) -> Tie | None:
         """What the owner's index knows by now of what the commit is to store."""
         if self._bond or (new_name and self._loaded.owner):
             name, loaded, ttl = self._address.record, self._loaded, self._ttl

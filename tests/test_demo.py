@@ -15,6 +15,9 @@ from importlib import resources
 
 import pytest
 from servers import free_port, wait_until
+from webob import Request
+
+from smartredis_wsgi.demo.site import Site
 
 DEMO = [sys.executable, "-W", "ignore", "-m", "smartredis_wsgi.demo"]
 OURS = "none", "single", "redlock"
@@ -139,8 +142,9 @@ class Visitor:
         cookies = urllib.request.HTTPCookieProcessor(self.jar)
         self._opener = urllib.request.build_opener(cookies)
 
-    def ask(self, method: str, path: str):
-        request = urllib.request.Request(self._root + path, method=method)
+    def ask(self, method: str, path: str, **headers: str):
+        named = {name.replace("_", "-"): text for name, text in headers.items()}
+        request = urllib.request.Request(self._root + path, None, named, method=method)
         try:
             answer = self._opener.open(request, timeout=SECONDS)
         except urllib.error.HTTPError as refusal:
@@ -182,6 +186,9 @@ def test_the_record_is_shown_as_it_lies_in_redis(visitor):
     assert all(field["bytes"] == len(field["value"]) for field in ours["fields"])
     assert ours["meta"]["version"] == "5"
     assert len(ours["meta"]["incarnation"]) == 7
+    assert int(ours["meta"]["size"]) == sum(
+        len(field["name"]) + field["bytes"] for field in ours["fields"]
+    )
     assert 1790 < ours["left"] <= 1800
     assert json.loads(naive["text"])["cart"] == ["tea"]
 
@@ -238,6 +245,47 @@ def test_what_changes_anything_wants_a_post(visitor, path):
 )
 def test_there_is_nothing_else(visitor, path):
     assert {visitor.ask(method, path)[0] for method in ("GET", "POST")} == {404}
+
+
+@pytest.mark.parametrize("method", ["GET", "POST"])
+def test_nothing_is_served_under_another_host(visitor, port, method):
+    for host in ("evil.example", f"evil.example:{port}", "127.0.0.1"):
+        for path in ("/", "/now", "/none/count", "/crowd/none/incr"):
+            assert visitor.ask(method, path, Host=host)[0] == 403
+    assert visitor.ask("POST", "/none/count", Host=f"localhost:{port}")[0] == 204
+
+
+@pytest.mark.parametrize("path", ["/none/count", "/crowd/none/incr", "/goon"])
+def test_what_changes_anything_is_refused_to_other_sites(visitor, port, path):
+    for headers in (
+        {"Sec_Fetch_Site": "cross-site"},
+        {"Sec_Fetch_Site": "same-site"},
+        {"Origin": "http://evil.example"},
+        {"Origin": "null"},
+    ):
+        assert visitor.ask("POST", path, **headers)[0] == 403
+    own = {"Origin": f"http://127.0.0.1:{port}", "Sec_Fetch_Site": "same-origin"}
+    assert visitor.ask("POST", path, **own)[0] in (200, 204)
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [
+        ("_", "/none/call__", 404),
+        ("POST", "/none/set/%ff%fe", 400),
+        ("GET", "/%ff", 400),
+        ("GET", "/now?seen=%ff", 400),
+    ],
+)
+def test_what_is_malformed_is_no_failure(visitor, method, path, status):
+    assert visitor.ask(method, path)[0] == status
+
+
+def test_a_hash_that_is_no_session_is_shown_as_none():
+    site = Site()
+    site.redis.hset("session:x", "a", "b")
+    answer = Request.blank("/now?seen=session:x", base_url="http://localhost:80")
+    assert answer.get_response(site).json["ours"][0]["kind"] == "foreign"
 
 
 def test_the_page_has_no_script_or_style_but_in_its_own_files(visitor):

@@ -928,7 +928,7 @@ def test_a_beaker_application_goes_on_by_one_import_and_two_options(
 
 
 def test_a_first_request_that_fails_takes_no_entry_of_another_first_one(
-    server: Server, redis: redis_py.Redis, monkeypatch: pytest.MonkeyPatch
+    server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = moved_in(server, old_apps.connect_redis(server), conflict="raise")
     second, enter = first.other(OLD), Belonging.enter

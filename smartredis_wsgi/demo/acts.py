@@ -63,7 +63,7 @@ class Acts:
         request, session = Request(environ), environ["smartredis.session"]
         act, _, name = request.path_info.strip("/").partition("/")
         verb = getattr(self, f"{request.method}_{act}", None)
-        if verb is None:
+        if verb is None or request.method not in ("GET", "POST"):
             return sent(Response(status=404), environ, start_response)
         shown = verb(session, environ, name)
         response = Response(status=204) if shown is None else Response(json_body=shown)

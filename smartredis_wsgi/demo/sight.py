@@ -7,7 +7,7 @@ from redis import Redis
 
 from ..store import META
 
-_PARTS = "incarnation", "version", "created", "size"
+_PARTS = "incarnation", "version", "created", "owner", "size"
 
 
 def lies_at(redis: Redis, *keys: str | None) -> list[dict[str, Any]]:
@@ -27,7 +27,9 @@ def _record(redis: Redis, key: str) -> dict[str, Any]:
         # One of the last two fails, which is no harm.
         kind, left_ms, fields, text = together.execute(raise_on_error=False)
     record = {"key": key, "kind": kind.decode(), "left": max(0, left_ms) / 1000}
-    if kind == b"hash":
+    if kind == b"hash" and META not in fields:
+        record["kind"] = "foreign"
+    elif kind == b"hash":
         record["meta"] = _meta(fields.pop(META))
         record["fields"] = list(_fields(fields))
     elif kind == b"string":
@@ -43,4 +45,5 @@ def _meta(raw: bytes) -> dict[str, Any]:
 def _fields(raw: dict[bytes, bytes]) -> Iterator[dict[str, Any]]:
     for name, value in sorted(raw.items()):
         text = value.decode("utf-8", "replace")
-        yield {"name": name.decode(), "value": text, "bytes": len(value)}
+        shown = name.decode("utf-8", "replace")
+        yield {"name": shown, "value": text, "bytes": len(value)}

@@ -26,6 +26,8 @@ _POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; "
     "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
+_NAMES = "127.0.0.1", "localhost"
+_OWN_SITES = "same-origin", "none"
 _TYPES = {
     "index.html": "text/html",
     "page.css": "text/css",
@@ -79,6 +81,9 @@ class Site:
         self, environ: dict[str, Any], start_response: StartResponse
     ) -> Iterable[bytes]:
         request = Request(environ)
+        refusal = _refusal_of(request)
+        if refusal:
+            return sent(refusal, environ, start_response)
         store = self._stores.get(request.path_info_peek())
         if store:
             request.path_info_pop()
@@ -140,6 +145,22 @@ class Site:
             for answer in client.crowd(work):
                 yield answer._asdict()
             yield {"requests": REQUESTS, "kept": work.kept(client.show())}
+
+
+def _refusal_of(request: Request) -> Response | None:
+    """What other sites' pages get, also under a name of theirs that leads here."""
+    hosts = [f"{name}:{request.server_port}" for name in _NAMES]
+    origin = request.headers.get("Origin")
+    is_own = origin in (None, f"http://{request.host}")
+    is_own = is_own and request.headers.get("Sec-Fetch-Site", "none") in _OWN_SITES
+    host = f"{request.domain}:{request.host_port}"
+    if host not in hosts or not (is_own or request.method == "GET"):
+        return Response(status=403)
+    try:
+        request.path_info, request.GET  # noqa: B018 - decoded here
+    except UnicodeDecodeError:
+        return Response(status=400)
+    return None
 
 
 def _page(name: str) -> Response:
