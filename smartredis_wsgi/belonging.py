@@ -7,9 +7,9 @@ from typing import NamedTuple
 
 from .engine import Engine
 from .errors import StoreUnavailable, TooManySessions
-from .everywhere import destroy_doomed, living_of
+from .everywhere import destroy_doomed, ended_of
 from .hold import Hold
-from .owners import Entered, Wish
+from .owners import Entered, Entry, Wish
 from .store import Loaded, Tie
 
 _log = logging.getLogger("smartredis_wsgi")
@@ -101,10 +101,11 @@ class Belonging:
         ends = loaded.created + most if most and loaded.created else 0.0
         if most and not ends:
             seconds = min(seconds, most)
-        created = loaded.created or None
+        created, joins = loaded.created or None, loaded.owner != owner
+        ended: list[Entry] = []
         for is_last in (False, True):
             call = self._engine.owners.enter(
-                owner, name, seconds, ends, created, self.wish
+                owner, name, seconds, ends, created, self.wish, joins, ended
             )
             self._hold.ask(call)
             if call.result.word == "entered":
@@ -114,7 +115,7 @@ class Belonging:
             if not is_last:  # some of the others may be no more
                 told = self._engine.owners.tell(owner)
                 self._hold.ask(told)
-                living_of(self._engine, {owner: told.result}, self._hold.ask)
+                ended = ended_of(self._engine, owner, told.result, self._hold.ask)
         raise TooManySessions(
             f"the owner has {config.max_per_owner} sessions already; nothing was "
             f"written; max_per_owner"
@@ -129,7 +130,8 @@ class Belonging:
     def confirm(self) -> None:
         """See that what is stored may live. One round trip; none if nothing is unsure.
 
-        More where the session takes another one's place, or had another owner.
+        More where the session may have to take another one's place, or had another
+        owner.
 
         Raises:
             Doomed: It may not.
@@ -138,14 +140,19 @@ class Belonging:
         if place is None:
             return
         owner, binds = place.tie.owner, place.tie.binds
-        call = self._engine.owners.confirm(owner, place.name, place.old_name, binds)
-        self._hold.ask(call)
+        confirm, ask = self._engine.owners.confirm, self._hold.ask
+        call = confirm(owner, place.name, place.old_name, binds)
+        ask(call)
+        if call.result.word == "crowded":
+            ended = ended_of(self._engine, owner, call.result.entries, ask)
+            call = confirm(owner, place.name, place.old_name, binds, ended)
+            ask(call)
         self._unsure = None
-        if not call.result.lives:
+        if call.result.word == "gone":
             raise Doomed
         with self._at_leisure("the oldest sessions of an owner"):
-            if call.result.doomed:
-                destroy_doomed(self._engine, owner, call.result.doomed, self._hold.ask)
+            if call.result.entries:
+                destroy_doomed(self._engine, owner, call.result.entries, ask)
         if place.old_owner not in ("", owner):
             self._leave_old(place.old_owner, place.name)
 
@@ -160,12 +167,19 @@ class Belonging:
             self._hold.ask(self._engine.owners.prune(owner, [_slot_of(name)]))
 
     def withdraw(self) -> None:
-        """What was entered is not stored; a name that others may have stays."""
+        """What was entered is not stored; a name that others may have stays.
+
+        That takes no place from now on, unless the session is the owner's.
+        """
         place, self._entered = self._entered, None
-        if place and place.is_new:
-            with self._at_leisure("an entry of a session that was not stored"):
-                call = self._engine.owners.withdraw(place.tie.owner, place.name)
-                self._hold.ask(call)
+        if place is None:
+            return
+        owners, owner = self._engine.owners, place.tie.owner
+        with self._at_leisure("an entry of a session that was not stored"):
+            if place.is_new:
+                self._hold.ask(owners.withdraw(owner, place.name))
+            elif place.old_owner != owner:
+                self._hold.ask(owners.confirm(owner, place.name, "", is_new=False))
 
     @contextlib.contextmanager
     def _at_leisure(self, what: str) -> Iterator[None]:

@@ -112,6 +112,26 @@ def living_of(
     return living
 
 
+def ended_of(
+    place: Place, owner: str, entries: Sequence[Entry], run: Run
+) -> list[Entry]:
+    """The entries whose sessions live no more. One round trip, more for many.
+
+    They are taken out of the index, in one more, unless they may be yet to come.
+    """
+    ended = [
+        entry
+        for page in _pages([(owner, entry) for entry in entries])
+        for (_, entry), (name, is_moving) in zip(
+            page, _seen(place, page, run), strict=True
+        )
+        if not name and not is_moving
+    ]
+    if ended:
+        run(place.owners.prune(owner, [entry.slot for entry in ended]))
+    return ended
+
+
 def _seen(
     place: Place, page: list[tuple[str, Entry]], run: Run
 ) -> Iterator[tuple[str, bool]]:

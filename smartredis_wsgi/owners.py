@@ -52,6 +52,7 @@ class Entry(NamedTuple):
     created: float
     used: float
     note: str
+    raw: bytes
 
 
 class Wish(NamedTuple):
@@ -69,10 +70,10 @@ class Entered(NamedTuple):
 
 
 class Confirmed(NamedTuple):
-    """Whether the session may live, and who has to go for it."""
+    """Whether the session lives, and who has to go for it; or may, as it is crowded."""
 
-    lives: bool
-    doomed: list[Entry]
+    word: str
+    entries: list[Entry]
 
 
 def digest_of(owner: str) -> str:
@@ -117,12 +118,16 @@ class Owners:
         ends: float = 0.0,
         created: float | None = None,
         bound: Wish | None = None,
+        joins: bool = False,
+        ended: Iterable[Entry] = (),
     ) -> Call[Entered]:
         """Have the index know a session from now on, under one more name or for longer.
 
         Args:
             seconds: For how long, but not beyond its end, in epoch seconds, if any.
             bound: It need not be there yet; else it must.
+            joins: It is not the owner's yet, so there has to be a place.
+            ended: Of sessions that take none, unless they have been bound since.
         """
         arguments = (
             *_parts(name),
@@ -132,6 +137,8 @@ class Owners:
             "" if created is None else round(created * 1000),
             bound.note.encode("utf-8", "replace") if bound else "",
             self._most_beside,
+            "1" if joins else "",
+            *(word for entry in ended for word in (entry.slot, entry.raw)),
         )
 
         def read(answer: list[Any]) -> Entered:
@@ -145,19 +152,31 @@ class Owners:
         return self.enter(owner, slot, seconds)
 
     def confirm(
-        self, owner: str, name: str, dead_name: str, is_new: bool
+        self,
+        owner: str,
+        name: str,
+        dead_name: str,
+        is_new: bool,
+        ended: Iterable[Entry] | None = None,
     ) -> Call[Confirmed]:
         """See that a session that is stored by now may live.
 
         Args:
             dead_name: One that it has no more, or nothing.
             is_new: Too many sessions beside it may have to go.
+            ended: Of those that are no more; None if nobody has looked.
         """
         slot, _ = _parts(name)
-        arguments = slot, dead_name[-_DIGEST_SIZE:], self._most if is_new else 0
+        arguments = (
+            slot,
+            dead_name[-_DIGEST_SIZE:],
+            self._most if is_new else 0,
+            "" if ended is None else "1",
+            *(word for entry in ended or () for word in (entry.slot, entry.raw)),
+        )
 
         def read(answer: list[Any]) -> Confirmed:
-            return Confirmed(answer[0] == 1, entries_in(answer[1]))
+            return Confirmed(answer[0].decode(), entries_in(answer[1]))
 
         return Call(_CONFIRM, [self.key(owner)], arguments, read)
 
@@ -199,7 +218,8 @@ def _entry(slot: str, raw: bytes) -> Entry | None:
     try:
         _, _, _, created, used, names, note = raw.decode().split(" ", 6)
         all_names = tuple(slot + digest for digest in names.split(",") if digest)
-        return Entry(slot, all_names, int(created) / 1000, int(used) / 1000, note)
+        moments = int(created) / 1000, int(used) / 1000
+        return Entry(slot, all_names, *moments, note, raw)
     except ValueError:
         return None
 

@@ -161,7 +161,7 @@ class Reading:
 
     @property
     def slot(self) -> str:
-        """What all names of the session begin with, which is read: ids can be forged."""
+        """What all its names begin with. It is read first: an id can be forged."""
         self.fields_to_read()
         return self._address.lock
 

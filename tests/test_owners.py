@@ -19,6 +19,7 @@ from smartredis_wsgi import (
     OwnedSession,
     SessionGone,
     SessionStore,
+    SessionTooLarge,
     SmartRedisError,
     StoreUnavailable,
     TooManySessions,
@@ -26,6 +27,7 @@ from smartredis_wsgi import (
 from smartredis_wsgi.belonging import Belonging
 from smartredis_wsgi.ids import Address
 from smartredis_wsgi.owners import Owners, digest_of
+from smartredis_wsgi.store import Records
 
 
 def sessions(client: Any, **options: Any) -> SessionStore:
@@ -65,6 +67,25 @@ def index_of(owner: str = "ann") -> str:
 
 def handles(store: SessionStore, owner: str = "ann") -> set[str]:
     return {session.handle for session in store.sessions_of(owner)}
+
+
+def once_before(
+    monkeypatch: pytest.MonkeyPatch, owner: Any, name: str, act: Any
+) -> None:
+    """Let something happen before the next call of a method."""
+    real = getattr(owner, name)
+
+    def late(*args: Any, **named: Any) -> Any:
+        monkeypatch.setattr(owner, name, real)
+        act()
+        return real(*args, **named)
+
+    monkeypatch.setattr(owner, name, late)
+
+
+def bind_to(store: SessionStore, session_id: str, owner: str) -> None:
+    with store.open(session_id) as session:
+        session.bind(owner)
 
 
 def test_the_sessions_of_an_owner_are_told(backend: Backend) -> None:
@@ -444,13 +465,58 @@ def test_one_session_too_many_is_refused(backend: Backend) -> None:
 
 def test_a_session_that_is_no_more_takes_no_place(redis: redis_py.Redis) -> None:
     store = sessions(redis, max_per_owner=1, owner_overflow="refuse")
-    session_id = bound(store)
-    redis.delete(key_of(session_id))
-    entry = redis.hget(index_of(), Address.of(session_id).lock)
-    parts = entry.split(b" ")
-    parts[4] = b"%d" % (int(parts[4]) - 61_000)  # used more than a minute ago
-    redis.hset(index_of(), Address.of(session_id).lock, b" ".join(parts))
+    redis.delete(key_of(bound(store)))
     assert is_alive(store, bound(store))
+    with pytest.raises(TooManySessions):
+        bound(store)
+
+
+def test_a_session_that_is_no_more_sends_no_one_away(backend: Backend) -> None:
+    store = sessions(max_per_owner=2, **backend.options)
+    first, second = bound(store), bound(store)
+    backend.client.delete(key_of(second))
+    third = bound(store)
+    assert [is_alive(store, i) for i in (first, third)] == [True, True]
+    fourth = bound(store)
+    assert [is_alive(store, i) for i in (first, third, fourth)] == [False, True, True]
+
+
+@pytest.mark.parametrize("overflow", ["oldest", "refuse"])
+def test_a_bind_that_failed_takes_no_place_and_gets_none_for_nothing(
+    redis: redis_py.Redis, overflow: str
+) -> None:
+    store = sessions(redis, max_per_owner=1, owner_overflow=overflow, max_size=100)
+    with store.open() as free:
+        free["of"] = "us"
+    with pytest.raises(SessionTooLarge), store.open(free.id) as session:
+        session["much"] = "x" * 1000
+        session.bind("ann")
+    second = bound(store)
+    assert is_alive(store, free.id)
+    assert is_alive(store, second)
+    refused: Any = (
+        nullcontext() if overflow == "oldest" else pytest.raises(SmartRedisError)
+    )
+    with refused:
+        bind_to(store, free.id, "ann")
+    assert is_alive(store, second) is (overflow == "refuse")
+    assert len(store.sessions_of("ann")) == 1
+
+
+def test_who_is_being_bound_has_a_place_already(
+    redis: redis_py.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = sessions(redis, max_per_owner=1, owner_overflow="refuse")
+    refused: list[Any] = []
+
+    def come_second() -> None:
+        with pytest.raises(TooManySessions) as refusal:
+            bound(store)
+        refused.append(refusal)
+
+    once_before(monkeypatch, Records, "create", come_second)
+    assert is_alive(store, bound(store))
+    assert len(refused) == 1
 
 
 def test_a_login_can_be_refused_where_the_application_asks(
@@ -522,33 +588,6 @@ def test_sessions_of_owners_live_under_locks_as_well(
 
 
 # -- two requests at once, where one is late -------------------------------------------
-
-
-def once_before(
-    monkeypatch: pytest.MonkeyPatch, owner: Any, name: str, act: Any
-) -> None:
-    """Let something happen before the next call of a method."""
-    real = getattr(owner, name)
-
-    def late(*args: Any, **named: Any) -> Any:
-        monkeypatch.setattr(owner, name, real)
-        act()
-        return real(*args, **named)
-
-    monkeypatch.setattr(owner, name, late)
-
-
-def bind_to(store: SessionStore, session_id: str, owner: str) -> None:
-    with store.open(session_id) as session:
-        session.bind(owner)
-
-
-def age_entry(redis: redis_py.Redis, session_id: str, owner: str = "ann") -> None:
-    """As if it had been used last more than a minute ago."""
-    slot = Address.of(session_id).lock
-    parts = redis.hget(index_of(owner), slot).split(b" ", 5)
-    parts[4] = b"%d" % (int(parts[4]) - 61_000)
-    redis.hset(index_of(owner), slot, b" ".join(parts))
 
 
 def test_who_leaves_an_owner_late_takes_no_one_out_who_has_come_back(

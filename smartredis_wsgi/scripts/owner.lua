@@ -2,22 +2,24 @@
 -- Returns nothing: these are functions.
 
 -- The index is a hash. A field is a session's slot, which a rotation leaves as it is; it
--- holds "doomed until bound created used names note", by spaces: doomed is 1 once the
--- session is to be destroyed; until when the session may live, since when it is the
+-- holds "state until bound created used names note", by spaces: the state is 1 once the
+-- session is to be destroyed, 2 while it is being bound, else 0; until when the session may live, since when it is the
 -- owner's, its creation and its last use are ms since the epoch; names are the digests
 -- under which it lies or may come to lie, by commas; the note is all the rest.
 -- A session lives no longer than its entry, so whoever reads all entries finds all sessions.
 
 local function entry_in(text)
-  local doomed, till, bound, created, used, names, note =
-    string.match(text or '', '^([01]) (%d+) (%d+) (%d+) (%d+) (%S*) (.*)$')
-  return doomed and {doomed = doomed == '1', till = tonumber(till), bound = tonumber(bound),
-    created = tonumber(created), used = tonumber(used), names = names, note = note}
+  local state, till, bound, created, used, names, note =
+    string.match(text or '', '^([012]) (%d+) (%d+) (%d+) (%d+) (%S*) (.*)$')
+  return state and {doomed = state == '1', joins = state == '2', till = tonumber(till),
+    bound = tonumber(bound), created = tonumber(created), used = tonumber(used),
+    names = names, note = note}
 end
 
 local function text_of(entry)
-  return string.format('%s %.0f %.0f %.0f %.0f ', entry.doomed and '1' or '0', entry.till,
-    entry.bound, entry.created, entry.used) .. entry.names .. ' ' .. entry.note
+  local state = entry.doomed and 1 or entry.joins and 2 or 0
+  return string.format('%.0f %.0f %.0f %.0f %.0f ', state, entry.till, entry.bound,
+    entry.created, entry.used) .. entry.names .. ' ' .. entry.note
 end
 
 -- Returns the names with one more, or without one.
@@ -32,6 +34,13 @@ local function without(names, name)
     if other ~= name then left = with(left, other) end
   end
   return left
+end
+
+-- Returns a table of the arguments slot, entry, ... from a place on to the last but one.
+local function texts_from(first)
+  local texts = {}
+  for i = first, #ARGV - 1, 2 do texts[ARGV[i]] = ARGV[i + 1] end
+  return texts
 end
 
 -- Returns the entries by slot. Those whose time is over are dropped, and the index lives

@@ -3,26 +3,30 @@
 -- ARGV  1 slot; 2 digest, or '' for no new name; 3 for how many ms; 4 the end of the session's
 --       life in ms since the epoch, 0 for none; 5 1 to make an entry, '' for one that must be
 --       there; 6 created in ms, '' for now; 7 note; 8 refuse it beside so many sessions, 0
---       for any number; 9 nonce
+--       for any number; 9 1 if it is not the owner's yet, else ''; 10.. slot and entry of
+--       each whose session is no more, which is not counted, unless it is being bound or
+--       the entry has changed; last nonce
 -- Returns {nonce, outcome, until in ms since the epoch} where outcome is
 --   entered; gone (it is not there, or doomed); full; or left as it is, where it was only to
 --   be known for longer and the server takes no writes. Unless entered, nothing is written.
 local index, slot, most = KEYS[1], ARGV[1], tonumber(ARGV[8])
 local binds, now, last = ARGV[5] == '1', now_ms(), tonumber(ARGV[4])
+local joins, over, nonce = ARGV[9] == '1', texts_from(10), ARGV[#ARGV]
 local till = now + ARGV[3]
 if last > 0 then till = math.min(till, last) end
 local entry = entry_in(redis.call('HGET', index, slot))
 if entry and entry.till <= now then entry = nil end
-if entry and entry.doomed or not entry and not binds then return {ARGV[9], 'gone', 0} end
+if entry and entry.doomed or not entry and not binds then return {nonce, 'gone', 0} end
 
 if binds then
   local others = 0
   for other, its in pairs(entries_of(index)) do
-    if other ~= slot and not its.doomed then others = others + 1 end
+    local counts = its.joins or not (its.doomed or over[other] == text_of(its))
+    if other ~= slot and counts then others = others + 1 end
   end
-  if most > 0 and not entry and others >= most then return {ARGV[9], 'full', 0} end
+  if most > 0 and joins and others >= most then return {nonce, 'full', 0} end
   entry = entry or {bound = now, created = tonumber(ARGV[6]) or now, names = '', till = 0}
-  entry.note = ARGV[7]
+  entry.note, entry.joins = ARGV[7], entry.joins or joins
 end
 till = math.max(till, entry.till) -- what others were told of stays true
 entry.till, entry.used = till, now
@@ -30,9 +34,9 @@ if ARGV[2] ~= '' then entry.names = with(entry.names, ARGV[2]) end
 local written = redis.pcall('HSET', index, slot, text_of(entry))
 if type(written) == 'table' then
   if binds or ARGV[2] ~= '' then return written end
-  return {ARGV[9], 'left', 0}
+  return {nonce, 'left', 0}
 end
 if redis.call('PTTL', index) < till - now then
   redis.call('PEXPIREAT', index, string.format('%.0f', till))
 end
-return {ARGV[9], 'entered', string.format('%.0f', till)}
+return {nonce, 'entered', string.format('%.0f', till)}
