@@ -289,7 +289,7 @@ class Life(Arrival):
         grace, trace = None, 0.0
         if self._old is not None:
             grace, trace = self._traces_for(self._next_id)
-        tie = self._tie(new_name, is_shared=grace is not None)
+        tie = self._tie(new_name, is_shared=bool(grace))
         call = self._engine.records.update(
             name, changes, basis, ttl, new_name, grace, trace, tie
         )

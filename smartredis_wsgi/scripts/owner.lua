@@ -36,10 +36,10 @@ local function without(names, name)
   return left
 end
 
--- Returns a table of the arguments slot, entry, ... from a place on to the last but one.
-local function texts_from(first)
+-- Returns a table of words slot, entry, ... from a place on to the last but one.
+local function texts_in(words, first)
   local texts = {}
-  for i = first, #ARGV - 1, 2 do texts[ARGV[i]] = ARGV[i + 1] end
+  for i = first, #words - 1, 2 do texts[words[i]] = words[i + 1] end
   return texts
 end
 

@@ -10,7 +10,7 @@
 --   gone     it may not live
 -- Run twice, it tells the same.
 local index, slot, most = KEYS[1], ARGV[1], tonumber(ARGV[3])
-local over, nonce = texts_from(5), ARGV[#ARGV]
+local over, nonce = texts_in(ARGV, 5), ARGV[#ARGV]
 local entry = entry_in(redis.call('HGET', index, slot))
 if not entry or entry.doomed then return {nonce, 'gone', {}} end
 if ARGV[2] ~= '' or entry.joins then

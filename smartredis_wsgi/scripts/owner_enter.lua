@@ -11,7 +11,7 @@
 --   be known for longer and the server takes no writes. Unless entered, nothing is written.
 local index, slot, most = KEYS[1], ARGV[1], tonumber(ARGV[8])
 local binds, now, last = ARGV[5] == '1', now_ms(), tonumber(ARGV[4])
-local joins, over, nonce = ARGV[9] == '1', texts_from(10), ARGV[#ARGV]
+local joins, over, nonce = ARGV[9] == '1', texts_in(ARGV, 10), ARGV[#ARGV]
 local till = now + ARGV[3]
 if last > 0 then till = math.min(till, last) end
 local entry = entry_in(redis.call('HGET', index, slot))
