@@ -3,9 +3,10 @@
 
 -- The index is a hash. A field is a session's slot, which a rotation leaves as it is; it
 -- holds "state until bound created used names note", by spaces: the state is 1 once the
--- session is to be destroyed, 2 while it is being bound, else 0; until when the session may live, since when it is the
--- owner's, its creation and its last use are ms since the epoch; names are the digests
--- under which it lies or may come to lie, by commas; the note is all the rest.
+-- session is to be destroyed, 2 while it is being bound, else 0; until when the session may
+-- live, since when it is the owner's, its creation and its last use are ms since the epoch;
+-- names are the digests under which it lies or may come to lie, by commas; the note is all
+-- the rest.
 -- A session lives no longer than its entry, so whoever reads all entries finds all sessions.
 
 local function entry_in(text)
