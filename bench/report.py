@@ -37,7 +37,7 @@ REASONS = """\
 The floor of a round trip is the kernel's: see the table "steps-of-a-read" below, from
 a bare PING to the whole request.
 
-* *In process.* A read calls 63 of the package's functions and a read with a write 119
+* *In process.* A read calls 64 of the package's functions and a read with a write 121
   (tests/test_round_trips.py counts them), and the time is spread evenly over them. With
   a stub in place of the server a read takes about as long as Beaker's. A tenth of that
   can't be had in Python: the digest of the id, the mark of the call and the parsing of
@@ -49,9 +49,6 @@ a bare PING to the whole request.
   PTTL, which takes the server hardly longer than HGETALL alone, where the script takes
   nearly twice as long. Larger ones, and those that are to be prolonged, are loaded by
   the script still.
-* *A small read beside a big value* costs the same beside 100 KB and beside 1 MB: what
-  is added is that the script has to find out which fields are large. It was within a
-  fifth of a read of a small session when that was read by the script, too.
 * *A commit* is a script that looks at type, incarnation, version, owner, bases, size
   and numbers before it writes, and writes what the scripts keep, with the marks of late
   commits. Its time is spread over the first call from Lua into Redis, parsing, and some

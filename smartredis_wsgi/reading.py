@@ -192,15 +192,17 @@ class Reading:
 
     def _load_once(self, locked: bool) -> Loaded:
         records, name = self._engine.records, self._address.record
-        look = records.look(name) if self._engine.near_lock or not locked else None
-        call = look or records.load(name, self._fields.asked)
+        look, asked = None, self._fields.asked
+        if self._engine.near_lock or not locked:
+            look = records.look(name, asked)
+        call = look or records.load(name, asked)
         if locked:
             self._hold.take(self._address, self._is_known, call)
         else:
             self._hold.run(call)
         if call.result:
             return call.result
-        load = records.load(name, self._fields.asked)
+        load = records.load(name, asked)
         self._hold.run(load)
         return load.result
 

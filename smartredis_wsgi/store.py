@@ -20,6 +20,7 @@ The verbs here return a `Call`; a `Wire` runs it, alone or with a lock's.
 
 import functools
 import hashlib
+import time
 from collections.abc import Collection, Mapping
 from enum import Enum
 from typing import Any, NamedTuple
@@ -27,7 +28,7 @@ from typing import Any, NamedTuple
 from .config import Config
 from .familiar import Familiar, Familiars
 from .fields import Changes
-from .transport import Word
+from .transport import Command, Word
 from .wire import Call, Query, Script, is_forbidden
 
 _LOAD = Script.named("record", "load")
@@ -169,31 +170,40 @@ class Records:
     def key(self, name: str) -> str:
         return f"{self._config.prefix}{name}"
 
-    def look(self, name: str) -> Call[Loaded | None] | None:
+    def look(
+        self, name: str, asked: Collection[str] = ()
+    ) -> Call[Loaded | None] | None:
         """Read a record as `load` does, with less work for the server, if that will do.
 
-        That is for a record of which this process knows that it is small, and not yet
-        to be prolonged. The result is None where it is not as it was: then `load` it.
+        That is for a record that this process has read, and that is not yet to be
+        prolonged. The result is None where it is not as it was: then `load` it.
         """
         known = self._familiars.find(name) if self._queries else None
-        if not known:
+        if not known or (known.names and asked):
             return None
         key = f"{self._config.prefix}{name}"
         read = functools.partial(self._looked, name, known)
-        return Query([("HGETALL", key), ("PTTL", key)], read)
+        fields: Command = ("HGETALL", key)
+        if known.names:
+            fields = ("HMGET", key, META, *known.names)
+        return Query([fields, ("PTTL", key)], read)
 
     def _looked(self, name: str, known: Familiar, answers: list[Any]) -> Loaded | None:
         flat, left_ms = answers
         if not flat:
             return Loaded(Kind.ABSENT)
         try:
-            loaded, ttl, size = _alive(flat)
+            if known.names:
+                pairs = zip((META, *known.names), flat, strict=True)
+                flat = [word for pair in pairs for word in pair]
+            loaded, ttl, size = _alive(flat, known.left)
         except (TypeError, ValueError, AttributeError):  # a tombstone, say
             self._queries = not is_forbidden(flat)
             return None
-        if size > _WHOLE:
+        if size > _WHOLE and not known.names:
             self._familiars.forget(name)
-        return loaded if ttl == known.ttl and left_ms >= known.least_ms else None
+        is_same = ttl == known.ttl and known.version in (0, loaded.version)
+        return loaded if is_same and left_ms >= known.least_ms else None
 
     def load(self, name: str, asked: Collection[str] = ()) -> Call[Loaded]:
         """Read a record and prolong it, at most every `touch_every`.
@@ -210,7 +220,7 @@ class Records:
 
         def read(answer: list[Any]) -> Loaded:  # once for each turn of a waiter
             nonlocal prolonged
-            loaded = self._loaded(answer, name)
+            loaded = self._loaded(answer, "" if asked else name)
             prolonged = prolonged or loaded.prolonged
             return loaded._replace(prolonged=True) if prolonged else loaded
 
@@ -261,8 +271,8 @@ class Records:
             tie: In whose index it stands, under that name.
         """
         key = self.key(name)
-        if max(map(len, changes.sets.values()), default=0) > _LARGE:
-            self._familiars.forget(name)
+        longest = max(map(len, changes.sets.values()), default=0)
+        self._familiars.changed(name, longest > _LARGE)
         is_sure = basis.version is not None or self._config.conflict == "overwrite"
         bases = {} if is_sure else changes.read_as
         sets = [
@@ -343,7 +353,10 @@ class Records:
             flat, staying, left_ms, least_ms = rest
             loaded, ttl, _ = _alive(flat, staying, flag)
             if name and left_ms > least_ms:
-                self._familiars.note(name, ttl, left_ms, least_ms)
+                until = time.monotonic() + (left_ms - least_ms) / 1000
+                part = loaded.version, tuple(flat[::2]), tuple(staying)
+                known = Familiar(ttl, least_ms, until, *(part if staying else ()))
+                self._familiars.note(name, known)
             return loaded
         to = self._name(rest[0]) if rest else ""
         return Loaded(_KINDS[kind], moved_to=to, in_grace=bool(flag))

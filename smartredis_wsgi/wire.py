@@ -357,7 +357,8 @@ def _bytes(reply: object) -> bytes:
 
 def is_forbidden(reply: object) -> bool:
     """Whether the server refuses it to this user, or knows no such command."""
-    return is_called(reply, "NoPermissionError") or "unknown command" in str(reply)
+    is_unknown = is_refusal(reply) and "unknown command" in str(reply)
+    return is_called(reply, "NoPermissionError") or is_unknown
 
 
 def _unavailable(error: Exception) -> StoreUnavailable:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import pytest
@@ -12,7 +13,7 @@ from servers import Cluster, Server
 
 from smartredis_wsgi import SessionStore, StoreUnavailable
 from smartredis_wsgi import familiar as familiar_module
-from smartredis_wsgi.familiar import Familiars
+from smartredis_wsgi.familiar import Familiar, Familiars
 
 PLAIN = ["ECHO", "HGETALL", "PTTL"]
 LARGE = "x" * 20_000
@@ -178,6 +179,79 @@ def test_a_large_field_of_its_own_never_travels(
     assert not here.is_known()
 
 
+LARGE_PLAIN = ["ECHO", "HMGET", "PTTL"]
+
+
+@pytest.fixture
+def beside_large(here: Here) -> Here:
+    """The same, beside a large field, and known."""
+    with here.store.open(here.id) as session:
+        session["large"] = LARGE
+    for _ in range(2):
+        assert here.read("user") == "ann"
+        assert here.names == ["EVALSHA"]
+    return here
+
+
+def test_a_large_one_that_was_found_unchanged_is_read_plainly(
+    beside_large: Here, redis: redis_py.Redis
+) -> None:
+    before = redis.info("stats")["total_net_output_bytes"]
+    assert beside_large.read("user") == "ann"
+    assert redis.info("stats")["total_net_output_bytes"] - before < len(LARGE) / 2
+    assert beside_large.names == LARGE_PLAIN
+    assert beside_large.trips == 1
+
+
+def test_its_large_fields_are_fetched_as_ever(beside_large: Here) -> None:
+    assert beside_large.read("large") == LARGE
+    assert beside_large.names == [*LARGE_PLAIN, "EVALSHA"]
+    with beside_large.store.open(beside_large.id) as session:
+        assert {*session} == {"user", "n", "large"}
+        assert session.pop("large") == LARGE
+    assert beside_large.read("large") is None
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda session: session.update(more=1),
+        lambda session: session.pop("n"),
+        lambda session: session.update(n="x" * 10_000),
+        lambda session: session.update(large="small"),
+        lambda session: (session.pop("large"), session.update(other=LARGE)),
+    ],
+    ids=["adds", "deletes", "grows", "shrinks", "swaps"],
+)
+def test_what_another_process_has_done_to_a_large_one_is_seen(
+    beside_large: Here, elsewhere: SessionStore, change: Any
+) -> None:
+    with elsewhere.open(beside_large.id) as session:
+        change(session)
+        after = dict(session)
+    with beside_large.store.open(beside_large.id) as session:
+        assert dict(session) == after
+    with beside_large.store.open(beside_large.id) as session:
+        assert dict(session) == after
+
+
+def test_after_a_write_of_its_own_the_script_is_asked_at_once(
+    beside_large: Here,
+) -> None:
+    with beside_large.store.open(beside_large.id) as session:
+        session["more"] = 1
+    assert beside_large.read("more") == 1
+    assert beside_large.names == ["EVALSHA"]
+
+
+def test_a_large_one_that_has_ended_is_none(
+    beside_large: Here, redis: redis_py.Redis, key: bytes
+) -> None:
+    redis.delete(key)
+    assert beside_large.read("user") is None
+    assert beside_large.trips == 2
+
+
 def test_with_a_lock_the_plain_read_travels_with_it(server: Server) -> None:
     with counting_client(server.url) as client:
         here = Here(client, lock="single")
@@ -243,7 +317,11 @@ def test_a_cluster_is_asked_by_the_script_alone(cluster: Cluster) -> None:
 def test_it_remembers_so_many_and_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(familiar_module, "_MOST", 100)
     familiars = Familiars()
+    small = Familiar(b"-", 900_000, math.inf)
+    large = small._replace(version=1, names=(b"a",))
     for n in range(1000):
-        familiars.note(str(n), b"-", 1000_000, 900_000)
-        assert familiars.find(str(n))
-    assert sum(bool(familiars.find(str(n))) for n in range(1000)) <= 100
+        for known in (small, large):
+            familiars.note(str(n), known)
+            assert familiars.find(str(n))
+    assert len(familiars._known) <= 100
+    assert len(familiars._met) <= 100

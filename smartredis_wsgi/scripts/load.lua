@@ -7,11 +7,10 @@
 --       6.. fields asked for; last nonce
 -- Returns {nonce, kind, prolonged, {field, value, ...}, {field, ...}, left, least}: the
 --   kind as in record.lua; prolonged is 1 if the expiry was set anew, and where that is an
---   owner's index to do first, minus the ms that are due; then what comes, META too, and the
---   names of what is left here. If all came also for how many ms the record still lies, and
---   from how few on a read is to prolong it; else 0, 0. Of what was moved:
---   {nonce, moved, grace, key}, where grace is 1 if everybody may still read it by its old
---   id.
+--   owner's index to do first, minus the ms that are due; then what comes, META too, the
+--   names of what is left here, for how many ms the record still lies, and from how few on
+--   a read is to prolong it. Of what was moved: {nonce, moved, grace, key}, where grace is 1
+--   if everybody may still read it by its old id.
 local record, nonce, ttl = KEYS[1], ARGV[#ARGV], tonumber(ARGV[1])
 local kind, meta = look_at(record)
 if kind == 'moved' then
@@ -63,4 +62,4 @@ for first = 1, #names, 1000 do
     end
   end
 end
-return {nonce, kind, prolonged, flat, staying, 0, 0}
+return {nonce, kind, prolonged, flat, staying, now, left - touch}
