@@ -214,8 +214,8 @@ MUTANTS = [
         (
             Edit(
                 "reading.py",
-                '        self._rename("")\n        self._moved',
-                "        self._moved",
+                '        self._rename("")\n        self.is_new',
+                "        self.is_new",
             ),
         ),
         ("set_own/none/expire",),
