@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import gc
 import os
 import signal
@@ -713,6 +714,41 @@ def test_a_valkey_client_that_fails_is_unavailability(server: Server) -> None:
     server.kill()
     with pytest.raises(StoreUnavailable), store.open(session.id) as same:
         same.incr("n")
+
+
+def test_who_traces_all_of_redis_py_is_asked(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    send, asked = redis_py.Redis.execute_command, []
+
+    @functools.wraps(send)
+    def traced(self: Any, *words: Any, **options: Any) -> Any:
+        asked.append(words[0])
+        return send(self, *words, **options)
+
+    monkeypatch.setattr(redis_py.Redis, "execute_command", traced)
+    with redis_py.Redis.from_url(server.url) as client:
+        transport_for(client, 5.0).exchange([say("x")])
+    assert asked == ["EVAL"]
+
+
+def test_who_counts_what_all_connections_send_counts_ours(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kind = redis_py.connection.AbstractConnection
+    send, sent = kind.send_packed_command, []
+
+    def counted(self: Any, *arguments: Any, **options: Any) -> None:
+        sent.append(arguments)
+        send(self, *arguments, **options)
+
+    transport = held(server)
+    monkeypatch.setattr(kind, "send_packed_command", counted)
+    transport.exchange([say("x")])
+    sent.clear()
+    transport.exchange([say("y"), say("z")])
+    assert len(sent) == 1
+    transport.drop()
 
 
 # -- a link ----------------------------------------------------------------------------

@@ -15,7 +15,15 @@ from redis.sentinel import SentinelConnectionPool
 
 from .any_client import AnyClient
 from .held import HeldConnections
-from .protocol import Command, Transport, Word, is_called, is_refusal, is_timeout
+from .protocol import (
+    Command,
+    Transport,
+    Word,
+    is_called,
+    is_redis_pys,
+    is_refusal,
+    is_timeout,
+)
 from .silence import Unasked
 
 __all__ = [
@@ -48,6 +56,8 @@ def _is_plain(client: Any) -> bool:
         isinstance(client, Redis)
         and kind.execute_command is Redis.execute_command
         and kind.pipeline is Redis.pipeline
+        and is_redis_pys(Redis.execute_command)
+        and is_redis_pys(Redis.pipeline)
         and not {"execute_command", "pipeline"} & vars(client).keys()
         and type(client.connection_pool) in (ConnectionPool, SentinelConnectionPool)
         and "fakeredis" not in kind.__module__

@@ -23,7 +23,7 @@ from redis.exceptions import (
 )
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
-from .protocol import Command
+from .protocol import Command, is_redis_pys
 
 try:
     import hiredis
@@ -156,6 +156,8 @@ def link_of(connection: Any) -> Link:
         _packed is not None
         and kind.send_packed_command is AbstractConnection.send_packed_command
         and kind.read_response is AbstractConnection.read_response
+        and is_redis_pys(kind.send_packed_command)
+        and is_redis_pys(kind.read_response)
     )
     return SocketLink(connection) if is_plain else Link(connection)
 

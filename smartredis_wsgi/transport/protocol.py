@@ -2,12 +2,17 @@
 
 import math
 from collections.abc import Sequence
+from pathlib import Path
+from types import FunctionType
 from typing import Any, Protocol
+
+import redis
 
 Word = bytes | str
 """No number: hiredis crashes where a signal's exception comes while it packs one."""
 Command = tuple[Word, ...]
 NEARLY = 0.9  # of the timeout
+_REDIS_PY = str(Path(redis.__file__).parent)
 _PATIENT = 0.7  # of what is left, for replicas; so the server's answer is in time
 
 
@@ -57,6 +62,12 @@ def is_timeout(failure: object) -> bool:
 def is_called(error: object, name: str) -> bool:
     """Whether it is such an error, of whatever client's package."""
     return any(kind.__name__ == name for kind in type(error).__mro__)
+
+
+def is_redis_pys(method: Any) -> bool:
+    """Whether it is redis-py's own, and no tracer's in its place."""
+    is_function = isinstance(method, FunctionType)
+    return is_function and method.__code__.co_filename.startswith(_REDIS_PY)
 
 
 def wait_for(replicas: int, seconds: float) -> Command:
