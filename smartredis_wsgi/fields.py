@@ -201,7 +201,8 @@ class Fields(MutableMapping[str, Any]):
         list, dict or set that was read sees in it what is stored now.
         """
         if not (self._read or self._assigned or self._deleted or self._seen):
-            self._stored, self.left = dict(stored), set(left)
+            self._stored = dict(stored)
+            self.left = set(left) if left else set()
             return
         before = self._stored
         self._assign_changed_inside()

@@ -19,7 +19,8 @@ _log = logging.getLogger("smartredis_wsgi")
 class Hold:
     """A lease, or none. Calls that could travel with the lock's do."""
 
-    _lease: Lease | None = None
+    lease: Lease | None = None
+    """The lock, while it is held."""
     _near: SingleNodeLease | None = None  # the lease, if it is on the records' Redis
     _renewal: Renewal | None = None
     _exclusive = False  # the record was loaded under the lease
@@ -32,9 +33,6 @@ class Hold:
     def patience(self) -> Patience:
         """For how long the request may still wait, for other Redis servers too."""
         return self._patience
-
-    def __bool__(self) -> bool:
-        return self._lease is not None
 
     def take(
         self, address: Address, known: bool, load: Call[Any] | None = None
@@ -56,11 +54,11 @@ class Hold:
         except LockTimeout:
             self._tell("lock_timeout", address.handle, begun)
             raise
-        if self._lease:
+        if self.lease:
             self._tell("locked", address.handle, begun)
-        self._exclusive = bool(load and self._lease)
-        if self._lease and self._engine.config.lock_renew:
-            self._renewal = Renewal(self._lease)
+        self._exclusive = bool(load and self.lease)
+        if self.lease and self._engine.config.lock_renew:
+            self._renewal = Renewal(self.lease)
 
     def _take(self, address: Address, known: bool, load: Call[Any] | None) -> None:
         loads = [load] if load else []
@@ -73,7 +71,7 @@ class Hold:
         self, lock: SingleNodeLock, address: Address, loads: list[Call[Any]]
     ) -> None:
         name, record = self._engine.lock_name(address), self._engine.record_key(address)
-        self._lease = self._near = lock.acquire_with(
+        self.lease = self._near = lock.acquire_with(
             name, *loads, record=record, patience=self._patience
         )
 
@@ -84,7 +82,7 @@ class Hold:
     def _take_far(self, address: Address, loads: list[Call[Any]]) -> None:
         begun = time.monotonic()
         try:
-            self._lease = self._engine.lock.acquire(self._engine.lock_name(address))
+            self.lease = self._engine.lock.acquire(self._engine.lock_name(address))
         except StoreUnavailable:
             self._tell("unavailable", since=begun)
             raise
@@ -101,8 +99,8 @@ class Hold:
             self._near.release(call)
             self._let_go()
         else:
-            self.ask(call)
-            if last:
+            self._engine.wire.run(call, patience=self._patience)
+            if last and self.lease:
                 self.release()
 
     def ask(self, *calls: Call[Any]) -> None:
@@ -123,13 +121,13 @@ class Hold:
         if self._near:
             lock, token = self._near.lock_key, self._near.token
             return Basis(loaded.incarnation, version, lock, token)
-        if self._lease and self._lease.deadline < time.monotonic():
+        if self.lease and self.lease.deadline < time.monotonic():
             raise LockLost("the lock expired before the commit; nothing was written")
         return Basis(loaded.incarnation, version)
 
     def release(self) -> None:
         """Release the lease, if there is one; what can't be released, expires."""
-        lease = self._lease
+        lease = self.lease
         if lease:
             self._let_go()
             try:
@@ -140,7 +138,7 @@ class Hold:
     def _let_go(self) -> None:
         if self._renewal:
             self._renewal.stop()
-        self._lease = self._near = self._renewal = None
+        self.lease = self._near = self._renewal = None
         self._exclusive = False
 
     def _tell(self, name: str, handle: str = "", since: float | None = None) -> None:

@@ -99,7 +99,7 @@ class Life(Arrival):
         return self._fields
 
     def check_writable(self) -> None:
-        if self._status is Status.UNTOUCHED:
+        if not self.touched:
             self._touch()
         if self._frozen:
             raise SessionFrozen(self._frozen)
@@ -165,19 +165,13 @@ class Life(Arrival):
 
     def reload(self) -> None:
         """Drop the changes and load again. One round trip."""
-        if self._status is Status.UNTOUCHED:
+        if not self.touched:
             self._touch()
         self._resend_if_possible()
         self.revert()
         self._moves = 0
         if self._status in (Status.UNREAD, Status.ALIVE):
-            self._load(locked=self._locks_requests and not self._hold)
-
-    def _load(self, locked: bool) -> None:
-        if self._sent:
-            self._resend()
-        if self._status is not Status.GONE:
-            super()._load(locked)
+            self._load(locked=self._locks_requests and not self._hold.lease)
 
     def _follow(self, name: str) -> None:
         super()._follow(name)
@@ -209,8 +203,9 @@ class Life(Arrival):
             self._resend()
         self._proposed, self._conflicts, self._moves = None, 0, 0
         try:
-            self._confirm()
-            while self._commit(last):
+            if self._bond:
+                self._confirm()
+            while (changes := self._due()) is not None and self._write(changes, last):
                 pass
         except Doomed:
             if self._perish():
@@ -221,20 +216,20 @@ class Life(Arrival):
             if self._bond and not self._sent:
                 self._bond.withdraw()
 
-    def _commit(self, last: bool) -> bool:
+    def _write(self, changes: Changes, last: bool) -> bool:
         """Try to; whether it is to be tried again, on another basis."""
-        changes = self._due()
-        if changes is not None and self._old is not None:
+        if self._old is not None:
             self._arrive()
-            changes = self._due()
-        if changes is None:
-            return False
+            again = self._due()
+            if again is None:
+                return False
+            changes = again
         if self._status is Status.GONE:
             self._drop_changes()
             return False
         if self._status is Status.NEW:
             return self._create(changes)
-        if self._hold or self._engine.lock_scope != "commit":
+        if self._hold.lease or self._engine.lock_scope != "commit":
             return self._update(changes, last)
         self._hold.take(self._address, self._is_known)
         return self._update(changes, last=True)
@@ -254,15 +249,15 @@ class Life(Arrival):
     def _due(self) -> Changes | None:
         """What a commit has to write; None if nothing is due."""
         is_arriving = self._old is not None and self._is_arriving
-        if self._forgotten and not is_arriving:
-            return None
-        changes = NO_CHANGES if self._forgotten else self._fields.changes()
-        is_new = self._status is Status.NEW
-        is_due = self._forced or (not is_new and (self._ttl or self._next_id))
+        if self._forgotten:
+            return NO_CHANGES if is_arriving else None
+        changes = self._fields.changes()
+        if changes is not NO_CHANGES and changes:
+            return changes
+        is_renewed = (self._ttl or self._next_id) and self._status is not Status.NEW
         is_bound = self._bond is not None and self._bond.wish is not None
-        is_due = is_due or is_arriving or is_bound
-        is_none = changes is NO_CHANGES or not changes
-        return None if is_none and not is_due else changes
+        is_due = is_arriving or self._forced or is_renewed or is_bound
+        return changes if is_due else None
 
     def _create(self, changes: Changes) -> bool:
         codec, limit = self._engine.codec, self._engine.config.max_size
@@ -315,8 +310,7 @@ class Life(Arrival):
     def _confirm(self) -> None:
         """See that a commit that bound or renamed may stay; else end the session."""
         try:
-            if self._bond:
-                self._bond.confirm()
+            self._belonging.confirm()
         except Doomed:
             if self._perish():
                 self._drop_changes()
@@ -546,7 +540,7 @@ class Life(Arrival):
         self.over = True
         frozen, self._frozen = self._frozen, self._frozen or _TOO_LATE
         self._locks_requests = False
-        if self._status is Status.UNTOUCHED:
+        if not self.touched:
             return
         try:
             if not keep:
@@ -559,7 +553,8 @@ class Life(Arrival):
                 if self._loaded.prolonged:
                     self._recheck()
         finally:
-            self._hold.release()
+            if self._hold.lease:
+                self._hold.release()
 
     def _recheck(self) -> None:
         """See whether a session that was only read has moved meanwhile.
@@ -582,7 +577,7 @@ class Life(Arrival):
         """
         self.check_writable()
         self.commit()
-        if self._hold or self._status in (Status.NEW, Status.GONE):
+        if self._hold.lease or self._status in (Status.NEW, Status.GONE):
             return False
         self._load(locked=True)
         return not self._locks_requests

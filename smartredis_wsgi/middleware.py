@@ -22,7 +22,6 @@ that arrives here before the headers becomes a 503 with Retry-After; the applica
 not run again. Any other exception is the server's.
 """
 
-import functools
 import logging
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -138,7 +137,7 @@ class _Exchange:
             frozen = (
                 middleware.why_frozen(self._method) if middleware.may_freeze else ""
             )
-            find = functools.partial(middleware.cookie.find, self._cookies)
+            find = middleware.cookie.find
             self._life = middleware.store.begin(find, frozen, self._cookies)
             if self._is_over:
                 self._life.end(keep=False)
@@ -189,7 +188,7 @@ class _Exchange:
             self._server_write = self._server_start(status, headers)
             return
         try:
-            self._end(keep)
+            self._life.end(keep)
         except BaseException as failure:
             self._failure = failure  # that the application may have caught
             raise

@@ -131,12 +131,12 @@ class Owners:
         """
         arguments = (
             *_parts(name),
-            round(seconds * 1000),
-            round(ends * 1000),
+            _ms(seconds),
+            _ms(ends),
             "1" if bound else "",
-            "" if created is None else round(created * 1000),
+            "" if created is None else _ms(created),
             bound.note.encode("utf-8", "replace") if bound else "",
-            self._most_beside,
+            f"{self._most_beside}",
             "1" if joins else "",
             *(word for entry in ended for word in (entry.slot, entry.raw)),
         )
@@ -170,7 +170,7 @@ class Owners:
         arguments = (
             slot,
             dead_name[-_DIGEST_SIZE:],
-            self._most if is_new else 0,
+            f"{self._most if is_new else 0}",
             "" if ended is None else "1",
             *(word for entry in ended or () for word in (entry.slot, entry.raw)),
         )
@@ -196,7 +196,7 @@ class Owners:
             after: Not those that were used in the last so many seconds.
         """
         words = [word for slot in slots for word in (slot, "")]
-        arguments = str(round(after * 1000)), *words
+        arguments = _ms(after), *words
         return Call(_FORGET, [self.key(owner)], arguments, _first)
 
     def prune(self, owner: str, slots: Iterable[str]) -> Call[int]:
@@ -205,7 +205,7 @@ class Owners:
 
     def withdraw(self, owner: str, name: str) -> Call[int]:
         """Take one name out, with its session where that has no other."""
-        return Call(_FORGET, [self.key(owner)], (0, *_parts(name)), _first)
+        return Call(_FORGET, [self.key(owner)], ("0", *_parts(name)), _first)
 
 
 def entries_in(flat: list[bytes]) -> list[Entry]:
@@ -230,6 +230,10 @@ def _first_entries(answer: list[Any]) -> list[Entry]:
 
 def _first(answer: list[Any]) -> int:
     return int(answer[0])
+
+
+def _ms(seconds: float) -> str:
+    return f"{round(seconds * 1000)}"
 
 
 def _parts(name: str) -> tuple[str, str]:

@@ -28,9 +28,8 @@ NOTHING = Loaded(Kind.ABSENT)
 
 
 class Status(Enum):
-    """What is known of the record."""
+    """What is known of the record, once the session was touched."""
 
-    UNTOUCHED = auto()
     UNREAD = auto()
     FOUND = auto()  # in another library's record, see moving.arrival
     NEW = auto()
@@ -39,19 +38,21 @@ class Status(Enum):
 
 
 # Looked up often: an attribute of an Enum's class takes longer.
-_UNTOUCHED, _UNREAD, _ALIVE = Status.UNTOUCHED, Status.UNREAD, Status.ALIVE
+_UNREAD, _ALIVE = Status.UNREAD, Status.ALIVE
 
 
 class Reading:
     """One session in one request, as far as it reads. Not for several threads.
 
     Args:
-        find: Gives the id that the client sent, well-formed and verified, if it did.
+        find: Finds the id that the client sent, well-formed and verified, in the header.
         frozen: Why nothing may be written; empty if it may.
-        cookies: The client's Cookie header, in which another library's id may be.
+        cookies: The client's Cookie header; another library's id may be in it, too.
     """
 
-    _status = _UNTOUCHED
+    touched = False
+    _status = _UNREAD
+    _sent: object = None  # a commit whose answer did not come, see life
     _id = ""  # of a new session: made on first need
     _place: Address | None = None
     _moved = False  # by another: it has an id that only that one knows
@@ -67,7 +68,7 @@ class Reading:
     def __init__(
         self,
         engine: Engine,
-        find: Callable[[], str | None],
+        find: Callable[[str], str | None],
         frozen: str = "",
         cookies: str = "",
     ) -> None:
@@ -76,14 +77,13 @@ class Reading:
         self._frozen = frozen
         self._cookies = cookies
 
-    @property
-    def touched(self) -> bool:
-        return self._status is not _UNTOUCHED
-
     def _touch(self) -> None:
-        self.client_id = client_id = self._find()
-        self._id, self.is_new = client_id or "", client_id is None
-        self._status = _UNREAD if client_id else Status.NEW
+        self.touched = True
+        self.client_id = client_id = self._find(self._cookies)
+        if client_id:
+            self._id = client_id
+        else:
+            self._status, self.is_new = Status.NEW, True
         engine = self._engine
         self._locks_requests = engine.lock_scope == "request" and not self._frozen
         self._fields = Fields(engine.codec)
@@ -96,7 +96,7 @@ class Reading:
 
     def fields_to_read(self) -> Fields:
         """The fields, loaded at the first time: one round trip."""
-        if self._status is _UNTOUCHED:
+        if not self.touched:
             self._touch()
         if self._status is _UNREAD:
             self._load(self._locks_requests)
@@ -156,8 +156,15 @@ class Reading:
     @property
     def stored_id(self) -> str | None:
         """The id that the client should have; None if nothing is stored."""
+        if self._old is not None:
+            return self._stored_fresh_id
         is_stored = self._status is _ALIVE or self._status is _UNREAD
         return self._id if is_stored and not self._moved else None
+
+    @property
+    def _stored_fresh_id(self) -> str | None:
+        """The same as long as it has another library's."""
+        raise NotImplementedError
 
     @property
     def slot(self) -> str:
@@ -168,11 +175,19 @@ class Reading:
     @property
     def description(self) -> str:
         """What it may be called in a log: no id, no value."""
-        status = self._status.name.lower()
-        return f"{self._handle} {status}" if self.touched else status
+        if not self.touched:
+            return "untouched"
+        return f"{self._handle} {self._status.name.lower()}"
+
+    def _resend(self) -> None:
+        """Have the answer to what was sent, before anything else."""
 
     def _load(self, locked: bool) -> None:
         """Load the record; under the lock, if it is to be taken."""
+        if self._sent:
+            self._resend()
+        if self._status is Status.GONE:
+            return
         begun = time.monotonic()
         try:
             loaded = self._load_once(locked)
@@ -188,7 +203,7 @@ class Reading:
             if self._engine.events:
                 self._tell("loaded", begun, len(loaded.fields) + len(loaded.left))
         elif self._status in (_UNREAD, _ALIVE):
-            self._load(locked and not self._hold)
+            self._load(locked and not self._hold.lease)
 
     def _load_once(self, locked: bool) -> Loaded:
         records, name = self._engine.records, self._address.record

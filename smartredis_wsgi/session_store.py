@@ -50,14 +50,19 @@ class SessionStore:
         life.end(keep=True)
 
     def begin(
-        self, find: Callable[[], str | None], frozen: str = "", cookies: str = ""
+        self, find: Callable[[str], str | None], frozen: str = "", cookies: str = ""
     ) -> Life:
-        """The life of a session; whoever calls this has to `end` it. No round trip."""
+        """The life of a session; whoever calls this has to `end` it. No round trip.
+
+        Args:
+            find: Finds the id in the cookies, which are what a client sent.
+            frozen: Why nothing may be written; empty if it may.
+        """
         return Life(self._engine, find, frozen, cookies)
 
     def _life_of(self, session_id: str | None) -> Life:
         known = session_id if session_id and ID.fullmatch(session_id) else None
-        return self.begin(lambda: known)
+        return self.begin(lambda _: known)
 
     def destroy(self, session_id: str) -> bool:
         """Destroy a session at once. One round trip; none for a malformed id.

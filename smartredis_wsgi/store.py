@@ -10,8 +10,8 @@ A key holds a hash (alive), a string (a tombstone) or nothing::
 Beside the session's fields the hash holds what the scripts need, in one field that no
 session can have, as its name is not UTF-8: incarnation, version, created (ms), owner
 (see owners.py), size (bytes of names and values), ttl (ms, from `set_ttl`) and the
-nonces of the commits of the last minute or two, by which a commit that is sent again is
-recognised.
+nonces of the commits of the last minute at least, by which a commit that is sent again
+is recognised.
 
 The large fields of a large record stay where they are until they are asked for.
 
@@ -20,8 +20,9 @@ The verbs here return a `Call`; a `Wire` runs it, alone or with a lock's.
 
 import functools
 import hashlib
+import itertools
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from enum import Enum
 from typing import Any, NamedTuple
 
@@ -39,10 +40,8 @@ _PROLONG = Script.named("record", "prolong")
 _GLANCE = Script.named("record", "glance")
 _DIGEST_SIZE = 40  # of SHA-1 in hex
 META = b"\xff"  # the field that is none
-_WHOLE, _LARGE = (
-    16384,
-    4096,
-)  # bytes of a record that comes whole; else, of a large field
+_WHOLE = 16384  # bytes of a record that comes whole
+_LARGE = 4096  # bytes of a large field, which stays where it is, in another
 
 
 class Kind(Enum):
@@ -159,12 +158,13 @@ class Records:
         self._config = config
         self._digests = digests
         self._ttl_ms = _ms(config.ttl)
-        self._max_lifetime_ms = _ms(config.max_lifetime) if config.max_lifetime else 0
+        self._max_lifetime_ms = _ms(config.max_lifetime) if config.max_lifetime else "0"
+        self._max_size = f"{config.max_size}"
         self._tombstone_ms = _ms(config.delete_expiry)
-        self._grace_ms = round(config.rotate_grace * 1000)
-        self._touch_ms = round(config.touch_every * 1000)
+        self._grace_ms = f"{round(config.rotate_grace * 1000)}"
+        self._touch_ms = f"{round(config.touch_every * 1000)}"
         self._load_limits = self._ttl_ms, self._touch_ms, self._max_lifetime_ms
-        self._sizes = _WHOLE, _LARGE
+        self._sizes = f"{_WHOLE}", f"{_LARGE}"
         self._familiars, self._queries = Familiars(), queries
 
     def key(self, name: str) -> str:
@@ -195,9 +195,9 @@ class Records:
         try:
             if known.names:
                 pairs = zip((META, *known.names), flat, strict=True)
-                flat = [word for pair in pairs for word in pair]
+                flat = itertools.chain.from_iterable(pairs)
             loaded, ttl, size = _alive(flat, known.left)
-        except (TypeError, ValueError, AttributeError):  # a tombstone, say
+        except (TypeError, ValueError, LookupError, AttributeError):  # a tombstone, say
             self._queries = not is_forbidden(flat)
             return None
         if size > _WHOLE and not known.names:
@@ -213,7 +213,7 @@ class Records:
         Args:
             asked: Fields that are to come also if they are large.
         """
-        arguments: list[Word | int] = [*self._load_limits, *self._sizes]
+        arguments: list[Word] = [*self._load_limits, *self._sizes]
         if asked:
             arguments += [field.encode() for field in asked]
         prolonged = False
@@ -229,7 +229,7 @@ class Records:
     def fetch(self, name: str, fields: Collection[str]) -> Call[Loaded]:
         """Read some fields of a record, in the same way."""
         names = [field.encode() for field in fields]
-        arguments: list[Word | int] = [*self._load_limits, "", "", *names]
+        arguments: list[Word] = [*self._load_limits, "", "", *names]
         return Call(_LOAD, [self.key(name)], arguments, self._loaded)
 
     def create(
@@ -243,8 +243,8 @@ class Records:
         """Make a record where there is nothing. The caller has checked its size."""
         own_ms = "" if ttl is None else _ms(ttl)
         limits = (self._ttl_ms, own_ms, self._max_lifetime_ms)
-        owner = (tie.owner, tie.until_ms) if tie else ("", "")
-        arguments = (incarnation, *limits, size_of(fields), *owner, *_pairs(fields))
+        size, owner = f"{size_of(fields)}", _index_of(tie)
+        arguments: list[Word] = [incarnation, *limits, size, *owner, *_pairs(fields)]
         return Call(_CREATE, [self.key(name)], arguments, self._committed)
 
     def update(
@@ -270,49 +270,45 @@ class Records:
             trace: For how long that tombstone stays at least.
             tie: In whose index it stands, under that name.
         """
-        key = self.key(name)
+        key, config = self.key(name), self._config
         longest = max(map(len, changes.sets.values()), default=0)
         self._familiars.changed(name, longest > _LARGE)
-        is_sure = basis.version is not None or self._config.conflict == "overwrite"
+        is_sure = basis.version is not None or config.conflict == "overwrite"
         bases = {} if is_sure else changes.read_as
-        sets = [
-            (name.encode(), value, self._base(name, bases))
-            for name, value in changes.sets.items()
-        ]
-        deletions = [(n.encode(), self._base(n, bases)) for n in changes.deletions]
-        additions = [
-            w for f, n in changes.additions.items() for w in (f.encode(), repr(n))
-        ]
-        replicas = self._config.wait_replicas if new_name else 0
-        return Call(
-            _UPDATE,
-            [key, self.key(new_name) if new_name else key, basis.lock or key],
-            (
-                basis.incarnation,
-                "" if basis.version is None else basis.version,
-                basis.token,
-                self._ttl_ms,
-                "" if ttl is None else _ms(ttl),
-                self._max_lifetime_ms,
-                self._config.max_size,
-                max(self._tombstone_ms, round(trace * 1000)),
-                self._grace_ms if grace is None else round(grace * 1000),
-                len(sets),
-                len(deletions),
-                len(changes.additions),
-                *((tie.owner, tie.until_ms) if tie else ("", "")),
-                "1" if tie and tie.binds else "",
-                self._touch_ms,
-                *(part for parts in [*sets, *deletions] for part in parts),
-                *additions,
-            ),
-            self._updated,
-            replicas=replicas,
+        words: list[Word] = []
+        for field, value in changes.sets.items():
+            words += field.encode(), value, self._base(field, bases)
+        for field in changes.deletions:
+            words += field.encode(), self._base(field, bases)
+        for field, number in changes.additions.items():
+            words += field.encode(), repr(number)
+        arguments = (
+            basis.incarnation,
+            "" if basis.version is None else f"{basis.version}",
+            basis.token,
+            self._ttl_ms,
+            "" if ttl is None else _ms(ttl),
+            self._max_lifetime_ms,
+            self._max_size,
+            _ms(max(config.delete_expiry, trace)) if trace else self._tombstone_ms,
+            self._grace_ms if grace is None else f"{round(grace * 1000)}",
+            f"{len(changes.sets)}",
+            f"{len(changes.deletions)}",
+            f"{len(changes.additions)}",
+            *_index_of(tie),
+            "1" if tie and tie.binds else "",
+            self._touch_ms,
+            *words,
         )
+        target = self.key(new_name) if new_name else key
+        keys, replicas = [key, target, basis.lock or key], 0
+        if new_name:
+            replicas = config.wait_replicas
+        return Call(_UPDATE, keys, arguments, self._updated, replicas=replicas)
 
     def prolong(self, name: str, owner: str, until_ms: int) -> Call[bool]:
         """Let a record live as long as its owner's index knows it, if it is there."""
-        arguments = owner, until_ms, self._ttl_ms, self._max_lifetime_ms
+        arguments = owner, f"{until_ms}", self._ttl_ms, self._max_lifetime_ms
         return Call(_PROLONG, [self.key(name)], arguments, lambda answer: answer == [1])
 
     def owner_of(self, name: str) -> Call[tuple[Kind, str]]:
@@ -391,8 +387,12 @@ def size_of(fields: Mapping[str, bytes]) -> int:
     return sum(map(len, _pairs(fields)))
 
 
-def _ms(seconds: float) -> int:
-    return max(1, round(seconds * 1000))
+def _ms(seconds: float) -> str:
+    return f"{max(1, round(seconds * 1000))}"
+
+
+def _index_of(tie: Tie | None) -> tuple[str, str]:
+    return (tie.owner, f"{tie.until_ms}") if tie else ("", "")
 
 
 def _pairs(fields: Mapping[str, bytes]) -> list[bytes]:
@@ -410,25 +410,29 @@ class _Texts(dict[bytes, str]):
 
 
 _MOST_TEXTS = 1000
-_text_of = _Texts().__getitem__
+_META_TEXT = META.decode(errors="surrogateescape")  # no field's name either
+_text_of = _Texts({META: _META_TEXT}).__getitem__
 
 
 def _alive(
-    flat: list[bytes], left: Collection[bytes] = (), prolonged: int = 0
+    flat: Iterable[bytes], left: Collection[bytes] = (), prolonged: int = 0
 ) -> tuple[Loaded, bytes, int]:
     """A record, its own ttl as META has it, and its size.
 
+    Args:
+        flat: Field and value by turns.
+
     Raises:
-        ValueError, TypeError: It is none of ours.
+        ValueError, TypeError, LookupError: It is none of ours.
     """
-    at = flat.index(META)
-    _, meta = flat.pop(at), flat.pop(at)
-    incarnation, version, created, owner, size, ttl, _ = meta.split(b" ", 6)
+    words = iter(flat)
     try:
-        fields = dict(zip(map(_text_of, flat[::2]), flat[1::2], strict=True))
+        fields = dict(zip(map(_text_of, words), words, strict=True))
         names = [*map(_text_of, left)] if left else ()
     except UnicodeDecodeError:
-        return Loaded(Kind.FOREIGN), ttl, 0
+        return Loaded(Kind.FOREIGN), b"", 0
+    meta = fields.pop(_META_TEXT)
+    incarnation, version, created, owner, size, ttl, _ = meta.split(b" ", 6)
     since, is_sure = int(created) / 1000, prolonged == 1
     loaded = Loaded(
         Kind.ALIVE, is_sure, incarnation, int(version), since, fields, names

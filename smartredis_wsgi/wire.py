@@ -12,9 +12,11 @@ another call is seen, costs the connections and is handed to nobody.
 
 import binascii
 import hashlib
+import itertools
 import logging
 import os
 import re
+import secrets
 import time
 from collections.abc import Callable, Sequence
 from importlib import resources
@@ -66,10 +68,7 @@ class Script(NamedTuple):
 
 
 NO_SCRIPT = Script(b"", "")
-
-
-def new_nonce() -> bytes:
-    return binascii.b2a_base64(os.urandom(_NONCE_BYTES), newline=False)
+_echoes = itertools.count(secrets.randbits(48))  # a fork has connections of its own
 
 
 class Call(Generic[T]):
@@ -89,22 +88,22 @@ class Call(Generic[T]):
         self,
         script: Script,
         keys: Sequence[bytes | str],
-        arguments: Sequence[Word | int],
+        arguments: Sequence[Word],
         read: Callable[[list[Any]], T],
         echoes: bool = True,
         replicas: int = 0,
     ) -> None:
         self.script, self.replicas = script, replicas
-        self.nonce = new_nonce()
-        words = (len(keys), *keys, *arguments, self.nonce)
-        self._operands = [f"{w}" if isinstance(w, int) else w for w in words]
+        self.nonce = binascii.b2a_base64(os.urandom(_NONCE_BYTES), newline=False)
+        self._operands = f"{len(keys)}", *keys, *arguments, self.nonce
+        self.commands: list[Command] = [("EVALSHA", script.digest, *self._operands)]
+        """What to send to a server that knows the script."""
         self._read = read
         self._echoes = echoes
 
-    def commands(self, is_known: bool) -> list[Command]:
-        """What to send: the script's digest, or its source to who does not know it."""
-        if is_known:
-            return [("EVALSHA", self.script.digest, *self._operands)]
+    @property
+    def whole_commands(self) -> list[Command]:
+        """What to send to any server."""
         return [("EVAL", self.script.source, *self._operands)]
 
     def takes(self, refusal: Exception) -> bool:  # noqa: ARG002
@@ -136,12 +135,13 @@ class Query(Call[T]):
         self, commands: Sequence[Command], read: Callable[[list[Any]], T]
     ) -> None:
         self.script, self.replicas = NO_SCRIPT, 0
-        self.nonce, self.size = new_nonce(), len(commands) + 1
-        self._commands = commands
+        self.nonce, self.size = b"%x" % next(_echoes), len(commands) + 1
+        self.commands = [("ECHO", self.nonce), *commands]
         self._read = read
 
-    def commands(self, is_known: bool) -> list[Command]:  # noqa: ARG002
-        return [("ECHO", self.nonce), *self._commands]
+    @property
+    def whole_commands(self) -> list[Command]:
+        return self.commands
 
     def takes(self, refusal: Exception) -> bool:  # noqa: ARG002
         return True
@@ -212,7 +212,7 @@ class Wire:
         self.is_plain = isinstance(self._transport, HeldConnections)
         self._is_met = not self.is_plain
         self._events = events
-        self._known: set[str] = set()
+        self._known = {NO_SCRIPT.digest}
 
     def run(self, *calls: Call[Any], patience: Patience | None = None) -> None:
         """Run the calls in their order; each holds its result then. One round trip.
@@ -231,7 +231,8 @@ class Wire:
             calls = (*calls, Query([("INFO", "memory")], self._meet))
         known, commands, replicas = self._known, [], 0
         for call in calls:
-            commands += call.commands(call.script.digest in known)
+            is_known = call.script.digest in known
+            commands += call.commands if is_known else call.whole_commands
             replicas = call.replicas or replicas
         replies = self._exchange(commands, patience, replicas)
         for reply in replies:
@@ -265,7 +266,7 @@ class Wire:
             StoreUnavailable: It can't be reached.
         """
         try:
-            self._transport.tell(call.commands(False)[0])
+            self._transport.tell(call.whole_commands[0])
         except Exception as failure:
             raise self._told(_unavailable(failure)) from None
 
@@ -282,7 +283,7 @@ class Wire:
     ) -> list[Any]:
         """Replies to the scripts' sources, where the server has forgotten a script."""
         if any(type(reply).__name__ == "NoScriptError" for reply in replies):
-            commands = [command for call in calls for command in call.commands(False)]
+            commands = [command for call in calls for command in call.whole_commands]
             replies = self._exchange(commands, patience, replicas)
         takers = [call for call in calls for _ in range(call.size)]
         for call, reply in zip_longest(takers, replies):  # WAIT's reply is nobody's

@@ -158,7 +158,7 @@ class BeakerSession(Session):
         if session_id == self.id:
             return self
         known = session_id if ID.fullmatch(session_id) else None
-        life = self._core.store.begin(lambda: known)
+        life = self._core.store.begin(lambda _: known)
         self._others.append(life)
         session = Session(life)
         return None if session.is_new else session

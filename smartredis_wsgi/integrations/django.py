@@ -235,7 +235,7 @@ setting_changed.connect(_forget_settings)
 
 def _open(session_key: str | None) -> Session:
     known = session_key if session_key and ID.fullmatch(session_key) else None
-    return Session(_store().begin(lambda: known))
+    return Session(_store().begin(lambda _: known))
 
 
 @contextmanager

@@ -15,7 +15,6 @@ a streamed response may change the session until its first item.
 """
 
 import dataclasses
-import functools
 from typing import Any
 
 from flask import Flask, Request, Response
@@ -130,8 +129,8 @@ class _Interface(SessionInterface):
         if session is not None:
             return FlaskSession(session._life, config)
         cookies = request.environ.get("HTTP_COOKIE", "")
-        find = functools.partial(self._around.cookie.find, cookies)
-        return _Lone(self._around.store.begin(find), config)
+        find = self._around.cookie.find
+        return _Lone(self._around.store.begin(find, cookies=cookies), config)
 
     def save_session(
         self,

@@ -118,7 +118,7 @@ def session_factory(**options: Any) -> Callable[[Any], PyramidSession]:
     def session_of(request: Any) -> PyramidSession:
         if "wsgi.version" in request.environ:
             return _view(_session_around(request, config.environ_key))
-        return PyramidSession(store.begin(lambda: None))
+        return PyramidSession(store.begin(lambda _: None))
 
     return session_of
 

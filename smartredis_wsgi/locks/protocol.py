@@ -9,7 +9,7 @@ import secrets
 
 from redis_lock import UNLOCK_SCRIPT
 
-SIGNAL_MS = 1000  # what a signal lives for, as in the package
+SIGNAL_MS = "1000"  # what a signal lives for, as in the package
 
 
 def new_token() -> bytes:

@@ -182,8 +182,8 @@ class RedlockLease:
         return agreed
 
     def _release_command(self) -> Command:
-        source, signal_ms = protocol.RELEASE_SOURCE, protocol.SIGNAL_MS
-        return "EVAL", source, "2", *self._keys, self._token, f"{signal_ms}"
+        source = protocol.RELEASE_SOURCE
+        return "EVAL", source, "2", *self._keys, self._token, protocol.SIGNAL_MS
 
 
 class _Node:
@@ -208,7 +208,7 @@ class _Node:
         A silent master is not connected to once the others have used up the time; who
         is silent for longest is asked next, as it may be back.
         """
-        link = self._idle.take()
+        link = self._idle.take(time.monotonic())
         try:
             if link and self._is_closed(link):
                 link = None

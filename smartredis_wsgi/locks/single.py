@@ -132,13 +132,13 @@ class SingleNodeLock:
         self, lease: "SingleNodeLease", record: str, left: float
     ) -> Call[_Outcome]:
         turn = min(left, self._retry_time + _WAITER_SECONDS)
-        expiry_ms, turn_ms = round(self.expiry * 1000), math.ceil(turn * 1000)
+        expiry_ms, most = f"{round(self.expiry * 1000)}", f"{self._max_waiters}"
         waiters = protocol.waiters_key(lease.name)
         signal = protocol.signal_key(lease.name)
         return Call(
             _ACQUIRE,
             [lease.lock_key, waiters, record, signal],
-            (lease.token, expiry_ms, self._max_waiters, turn_ms),
+            (lease.token, expiry_ms, most, f"{math.ceil(turn * 1000)}"),
             lambda answer: _Outcome(answer[0]),
         )
 
@@ -188,7 +188,7 @@ class SingleNodeLease:
             StoreUnavailable: Redis does not answer.
         """
         begun, expiry = time.monotonic(), self._strategy.expiry
-        arguments = (self.token, round(expiry * 1000))
+        arguments = self.token, f"{round(expiry * 1000)}"
         call = Call(_EXTEND, [self.lock_key], arguments, lambda answer: bool(answer[0]))
         self._strategy.wire.run(call)
         if not call.result:

@@ -154,9 +154,7 @@ class Arrival(Reading):
         return ids.id_after(self._old, self._loaded.incarnation or found)
 
     @property
-    def stored_id(self) -> str | None:
-        if self._old is None:
-            return super().stored_id
+    def _stored_fresh_id(self) -> str | None:
         return self._fresh_id if self._has_fresh_id else None
 
     @property

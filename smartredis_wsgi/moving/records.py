@@ -154,7 +154,7 @@ class OldRecords:
         is_logout: bool = False,
     ) -> None:
         """End old records; where there are none, do nothing. One round trip."""
-        mark_ms = 0 if is_logout else round(GRACE * 1000)
+        mark_ms = "0" if is_logout else f"{round(GRACE * 1000)}"
         calls = [
             Call(_END, self._keys(its_id), (mark_ms,), lambda _: None)
             for its_id in its_ids
@@ -176,7 +176,7 @@ class OldRecords:
 
     def _peek(self, its_id: str) -> Call[Peek]:
         keys = self._keys(its_id)
-        return Call(_PEEK, keys, (self._limit,), lambda answer: Peek(*answer))
+        return Call(_PEEK, keys, (f"{self._limit}",), lambda answer: Peek(*answer))
 
     def _create(self, found: Found) -> Call[Committed]:
         return self._records.create(

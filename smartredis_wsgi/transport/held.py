@@ -53,13 +53,14 @@ class HeldConnections:
             commands = [*commands, wait_for(replicas, min(seconds, self._timeout))]
         if self._silence.until:
             self._silence.check()
-        held = self._idle.take()
+        begun = time.monotonic()
+        held = self._idle.take(begun)
         if held is not None:
             try:
-                return self._ask(held, commands, seconds)
+                return self._ask(held, commands, seconds, begun)
             except RedisConnectionError:
                 self.drop()  # the server has gone: so have the others
-        return self._ask(self._make(), commands, seconds)
+        return self._ask(self._make(), commands, seconds, time.monotonic())
 
     def wait(self, key: str, seconds: float) -> None:
         pause = min(seconds, self._timeout / 2)
@@ -94,9 +95,8 @@ class HeldConnections:
         return link_of(connection)
 
     def _ask(
-        self, link: Link, commands: Sequence[Command], seconds: float
+        self, link: Link, commands: Sequence[Command], seconds: float, begun: float
     ) -> list[Any]:
-        begun = time.monotonic()
         try:
             # The socket's own deadline will do, unless there is much less time.
             if seconds >= self._nearly:
@@ -115,7 +115,10 @@ class HeldConnections:
         except BaseException:
             link.close()
             raise
-        self._idle.give(link, self._silence.end())
+        self._silence.answered = now = time.monotonic()
+        if self._silence.until:
+            self._silence.end()
+        self._idle.give(link, now)
         return replies
 
     def _fall_silent(self, link: Link | None, begun: float) -> None:

@@ -1,6 +1,5 @@
 """Connections that nobody uses now: the one that was used last is used next."""
 
-import time
 import weakref
 from collections import deque
 
@@ -18,13 +17,13 @@ class Idle:
         begins_anew_in_forks(self)
         weakref.finalize(self, _close_all, self._stack)
 
-    def take(self) -> Link | None:
+    def take(self, now: float) -> Link | None:
         """A connection for one exchange; None if there is none."""
         try:
             since, link = self._stack.pop()
         except IndexError:
             return None
-        if since < time.monotonic() - _IDLE_SECONDS:  # and so are the others
+        if since < now - _IDLE_SECONDS:  # and so are the others
             link.close()
             self.close()
             return None

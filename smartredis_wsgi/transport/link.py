@@ -99,6 +99,10 @@ class SocketLink(Link):
             protocolError=InvalidResponse, replyError=_refusal, notEnoughData=_MORE
         )
 
+    def ask(self, commands: Sequence[Command]) -> list[Any]:
+        self.send(b"".join(map(_packed, commands)))
+        return self.receive(len(commands))
+
     def pack(self, commands: Sequence[Command]) -> bytes:
         return b"".join(map(_packed, commands))
 
@@ -110,17 +114,16 @@ class SocketLink(Link):
             raise _told(failure) from None
 
     def receive(self, count: int = 1) -> list[Any]:
-        replies: list[Any] = []
+        replies, next_reply = [], self._reader.gets
         begun, is_begun = time.monotonic(), False
-        while len(replies) < count:
-            reply = self._reader.gets()
-            if reply is not _MORE:
-                replies.append(reply)
-            elif not is_begun:
-                self._read()
-                is_begun = True
-            elif not self._hears_until(begun + self._timeout):
-                raise RedisTimeoutError("Timeout at the socket")
+        for _ in range(count):
+            while (reply := next_reply()) is _MORE:
+                if not is_begun:
+                    self._read()
+                    is_begun = True
+                elif not self._hears_until(begun + self._timeout):
+                    raise RedisTimeoutError("Timeout at the socket")
+            replies.append(reply)
         return replies
 
     def _hears_until(self, end: float) -> bool:

@@ -43,7 +43,8 @@ class Silence:
     until = 0.0
     """Before then it is not asked, on time.monotonic's clock; 0: it is not silent."""
     _tries = 0  # in vain, one after the other
-    _answered = 0.0  # when the last exchange had its replies
+    answered = 0.0
+    """When the last exchange had its replies."""
 
     def __init__(self, timeout: float) -> None:
         self._timeout = timeout
@@ -61,20 +62,19 @@ class Silence:
             raise Unasked
         self.until = now + self._timeout  # for others: they wait how this one fares
 
-    def end(self) -> float:
-        """The server has answered, or refused to; returns when."""
+    def end(self) -> None:
+        """The server has answered, or refused to."""
         if self.late:
             self._hear_no_more(None)
         self.until, self._tries = 0.0, 0
-        self._answered = time.monotonic()
-        return self._answered
+        self.answered = time.monotonic()
 
     def begin(self, since: float, late: Late | None) -> bool:
         """Nothing was heard since then, by one; whether that makes the server silent.
 
         It does not where another has heard of it meanwhile.
         """
-        if self._answered >= since:
+        if self.answered >= since:
             return False
         self._tries = min(self._tries + 1, _MOST_TRIES)
         if late:

@@ -160,7 +160,7 @@ MUTANTS = [
         (
             Edit(
                 "hold.py",
-                "self._exclusive = bool(load and self._lease)",
+                "self._exclusive = bool(load and self.lease)",
                 "self.release()",
             ),
         ),

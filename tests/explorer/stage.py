@@ -25,6 +25,7 @@ from redis.retry import Retry
 from servers import Server
 
 from smartredis_wsgi import LockTimeout, Redlock, SessionMiddleware
+from smartredis_wsgi.ids import Address
 
 from . import schedule
 from .blob import BlobSessions
@@ -271,7 +272,7 @@ class Stage:
         """What a record is called in a picture."""
         if self._is_blob:
             return session_id
-        return hashlib.sha256(session_id.encode()).hexdigest()
+        return Address.of(session_id).record[-64:]
 
     # -- Redis -----------------------------------------------------------------------
 
