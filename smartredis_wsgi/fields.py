@@ -29,9 +29,9 @@ _FIXED = frozenset(
 _TOLD_BY_BYTES = frozenset({int, bool, type(None)})  # each is written in one way only
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # frozen, it would take three times as long to make
 class Changes:
-    """What a commit carries; empty (false) if nothing changed.
+    """What a commit carries, for good; empty (false) if nothing changed.
 
     Of fields that are set or deleted, and that were read before: what they were read
     as, None if there was no such field. And the values of those that were assigned, by
@@ -167,9 +167,9 @@ class Fields(MutableMapping[str, Any]):
             self._add_if_changed(sets, name, value)
         if not (sets or self._deleted or self._added or self._assigned):
             return NO_CHANGES
-        seen = (self._seen & (sets.keys() | self._deleted)) - self.left
-        read_as = {name: self._stored.get(name) for name in seen}
         deleted, added = frozenset(self._deleted), dict(self._added)
+        seen = [n for n in self._seen if n in sets or n in deleted]
+        read_as = {n: self._stored.get(n) for n in seen if n not in self.left}
         return Changes(sets, deleted, added, read_as, dict(self._assigned))
 
     def revert(self) -> None:
@@ -193,20 +193,19 @@ class Fields(MutableMapping[str, Any]):
         self.left -= found.keys()
         self._stored |= {name: raw for name, raw in found.items() if raw is not None}
 
-    def rebase(self, stored: Mapping[str, bytes], left: Collection[str] = ()) -> None:
-        """Keep what was changed, on top of what is stored now.
+    def rebase(self, stored: dict[str, bytes], left: Collection[str] = ()) -> None:
+        """Keep what was changed, on top of what is stored now: that is ours by now.
 
         What was changed after it had been seen keeps what it was seen as, too: whether
         another has changed it since is for the commit to find out. Whoever holds a
         list, dict or set that was read sees in it what is stored now.
         """
         if not (self._read or self._assigned or self._deleted or self._seen):
-            self._stored = dict(stored)
-            self.left = set(left) if left else set()
+            self._stored, self.left = stored, set(left)
             return
         before = self._stored
         self._assign_changed_inside()
-        self._stored, self.left = dict(stored), set(left)
+        self._stored, self.left = stored, set(left)
         for name in self._seen & (self._assigned.keys() | self._deleted):
             self.left.discard(name)
             self._stored.pop(name, None)
@@ -321,11 +320,11 @@ class Fields(MutableMapping[str, Any]):
     def _add_if_changed(self, sets: dict[str, bytes], name: str, value: Any) -> None:
         stored = self._stored.get(name)
         try:
-            raw = self._encoded(name, value)
-        except EncodeError:
+            raw = self._codec.encode(value)
+        except EncodeError as refused:
             if self._read.get(name) is value and self._is_as_planted(stored, value):
                 return
-            raise
+            raise EncodeError(f"field {name!r}: {refused}") from None
         is_same = raw == stored or (
             stored is not None
             and type(value) not in _TOLD_BY_BYTES
@@ -342,12 +341,6 @@ class Fields(MutableMapping[str, Any]):
             return bool(self._codec.decode(stored) == value)
         except (ValueError, RecursionError):
             return False
-
-    def _encoded(self, name: str, value: Any) -> bytes:
-        try:
-            return self._codec.encode(value)
-        except EncodeError as refused:
-            raise EncodeError(f"field {name!r}: {refused}") from None
 
     def _again(self, stored: bytes) -> bytes | None:
         """Stored bytes as this codec would write them: what was 1.50 is no change."""

@@ -56,6 +56,7 @@ _log = logging.getLogger("smartredis_wsgi")
 _MOST_CONFLICTS = 128  # each is another's success
 _KNOWN_SECONDS = 45.0  # less than the minute for which a record knows its commits
 _TOO_LATE = "the response has begun; write before that"
+_ALIVE_KIND, _STORED = Kind.ALIVE, Outcome.STORED  # looked up often, as in reading
 _NOWHERE = (Outcome.ABSENT, Outcome.DESTROYED)
 _GONE = (*_NOWHERE, Outcome.MOVED, Outcome.GONE)
 
@@ -362,7 +363,7 @@ class Life(Arrival):
         self._sent = sent
         self._hold.run(sent.call, last)
         self._sent = None
-        if sent.call.result.outcome is not Outcome.STORED:
+        if sent.call.result.outcome is not _STORED:
             return self._refused(sent)
         self._settle(sent)
         return False
@@ -430,24 +431,16 @@ class Life(Arrival):
         """What was sent is stored; what was asked for since is still to do."""
         _, version, incarnation, detail, owner, due = sent.call.result
         created = int(detail[0]) / 1000 if sent.creates else self._loaded.created
-        own_ttl, owner = (
-            sent.ttl or self._loaded.own_ttl,
-            sent.tie.owner if sent.tie else owner,
-        )
-        self._loaded = Loaded(
-            Kind.ALIVE,
-            False,
-            incarnation,
-            version,
-            created,
-            own_ttl=own_ttl,
-            owner=owner,
-        )
+        own_ttl = sent.ttl or self._loaded.own_ttl
+        owner = sent.tie.owner if sent.tie else owner
+        is_alive = _ALIVE_KIND, False, incarnation, version, created
+        self._loaded = Loaded(*is_alive, own_ttl=own_ttl, owner=owner)
         self._fields.committed(sent.changes, self._sums(sent, detail))
         if sent.creates:
             self._status, self.is_new = Status.ALIVE, True
-        name = "created" if sent.creates else "committed"
-        self._tell(name, sent.begun, sent.changes.count)
+        if self._engine.events:
+            name = "created" if sent.creates else "committed"
+            self._tell(name, sent.begun, sent.changes.count)
         if sent.next_id:
             self._tell("rotated")
             self._rename(sent.next_id)
@@ -463,6 +456,8 @@ class Life(Arrival):
     def _sums(self, sent: _Sent, detail: list[Any]) -> dict[str, bytes | None]:
         """What the fields that were added to hold now, where the others are known."""
         added = sent.changes.additions
+        if not added:
+            return {}
         if sent.creates:
             return {name: self._engine.codec.encode(by) for name, by in added.items()}
         if self._status is not Status.ALIVE:

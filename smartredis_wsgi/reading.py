@@ -45,9 +45,9 @@ class Reading:
     """One session in one request, as far as it reads. Not for several threads.
 
     Args:
-        find: Finds the id that the client sent, well-formed and verified, in the header.
+        find: Finds the id in what the client sent, if it is well-formed and verified.
         frozen: Why nothing may be written; empty if it may.
-        cookies: The client's Cookie header; another library's id may be in it, too.
+        cookies: Its Cookie header; another library's id may be in it, too.
     """
 
     touched = False

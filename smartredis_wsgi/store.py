@@ -72,6 +72,7 @@ class Outcome(Enum):
 
 _KINDS = {kind.value.encode(): kind for kind in Kind}
 _OUTCOMES = {outcome.value.encode(): outcome for outcome in Outcome}
+_STORED = Outcome.STORED  # looked up often: an attribute of an Enum's class takes longer
 
 
 class Loaded(NamedTuple):
@@ -87,7 +88,7 @@ class Loaded(NamedTuple):
     incarnation: bytes = b""
     version: int = 0
     created: float = 0.0
-    fields: Mapping[str, bytes] = {}
+    fields: dict[str, bytes] = {}  # whoever gets them keeps them
     left: Collection[str] = ()
     moved_to: str = ""
     in_grace: bool = False
@@ -359,23 +360,21 @@ class Records:
 
     def _committed(self, answer: list[Any]) -> Committed:
         word, version, incarnation, *detail = answer
-        outcome = _OUTCOMES[word]
-        if outcome is Outcome.MOVED:
-            detail = [self._name(detail[0])]
-        if outcome in (Outcome.CONFLICT, Outcome.NUMBER):
-            detail[::2] = [name.decode() for name in detail[::2]]
-        return Committed(outcome, int(version), incarnation, detail)
+        return Committed(_OUTCOMES[word], int(version), incarnation, detail)
 
     def _updated(self, answer: list[Any]) -> Committed:
-        committed, due_ms = self._committed(answer), 0
-        if committed.outcome is Outcome.STORED:
-            due_ms, owner, *detail = committed.detail
-        elif committed.outcome is Outcome.OWNED:
-            owner, *detail = committed.detail
-        else:
-            return committed
-        owner, due = owner.decode(), due_ms / 1000
-        return committed._replace(detail=detail, owner=owner, due=due)
+        word, version, incarnation, *detail = answer
+        outcome, owner, due_ms = _OUTCOMES[word], b"", 0
+        if outcome is _STORED:
+            due_ms, owner, *detail = detail
+        elif outcome is Outcome.OWNED:
+            owner, *detail = detail
+        elif outcome is Outcome.MOVED:
+            detail = [self._name(detail[0])]
+        elif outcome in (Outcome.CONFLICT, Outcome.NUMBER):
+            detail[::2] = [name.decode() for name in detail[::2]]
+        about = int(version), incarnation, detail, owner.decode(), due_ms / 1000
+        return Committed(outcome, *about)
 
     def _destroyed(self, answer: list[Any]) -> Destroyed:
         kind, key, owner = answer

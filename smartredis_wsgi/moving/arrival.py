@@ -64,7 +64,7 @@ class Arrival(Reading):
         self._old, self._found = its_id, found
         self._id, self._place = ids.stand_in(its_id), None
         self._status, self.is_new = Status.FOUND, False
-        self._fields.rebase(found.fields)
+        self._fields.rebase(dict(found.fields))
 
     @property
     def _is_arriving(self) -> bool:

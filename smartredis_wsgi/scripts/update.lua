@@ -87,11 +87,15 @@ if target ~= record and owner and owner ~= ARGV[13] then
     string.format('%.0f', meta.created)}
 end
 
-local answer = refused('conflict')
+local answer, lengths = refused('conflict'), {}
+local function value_of(field)
+  local value = redis.call('HGET', record, field)
+  lengths[field] = value and #value
+  return value
+end
 local function compare(field, base)
   if base == '' then return end
-  local stored = redis.call('HGET', record, field)
-  local now = '-'
+  local stored, now = value_of(field), '-'
   if stored then
     now = string.sub(base, 1, 1) == '#' and '#' .. redis.sha1hex(stored) or '=' .. stored
   end
@@ -106,10 +110,13 @@ if #answer > 4 then return answer end
 
 -- Can it be written?
 local size, sets, deletions = meta.size, {META, ''}, {}
+local function length_of(field) -- false where there is none
+  local length = lengths[field]
+  if length == nil then length = redis.call('HSTRLEN', record, field) end
+  return (length ~= 0 or redis.call('HEXISTS', record, field) == 1) and length
+end
 local function grow(field, bytes)
-  local before = redis.call('HSTRLEN', record, field)
-  if before == 0 and redis.call('HEXISTS', record, field) == 0 then size = size + #field end
-  size = size + bytes - before
+  size = size + bytes - (length_of(field) or -#field)
 end
 
 local function is_int(text)
@@ -138,14 +145,13 @@ for i = 17, dels_at - 1, 3 do
   table.insert(sets, ARGV[i + 1])
 end
 for i = dels_at, adds_at - 1, 2 do
-  if redis.call('HEXISTS', record, ARGV[i]) == 1 then
-    size = size - #ARGV[i] - redis.call('HSTRLEN', record, ARGV[i])
-  end
+  local length = length_of(ARGV[i])
+  if length then size = size - #ARGV[i] - length end
   table.insert(deletions, ARGV[i])
 end
 local sums, ints = {}, {}
 for i = adds_at, adds_end, 2 do
-  sums[i], ints[i] = sum_of(redis.call('HGET', record, ARGV[i]) or '0', ARGV[i + 1])
+  sums[i], ints[i] = sum_of(value_of(ARGV[i]) or '0', ARGV[i + 1])
   if not sums[i] then return refused('number', ARGV[i]) end
   grow(ARGV[i], #sums[i])
 end
