@@ -27,12 +27,8 @@ class Hold:
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
-        self._patience = Patience(engine.config.timeout)
-
-    @property
-    def patience(self) -> Patience:
+        self.patience = Patience(engine.config.timeout)
         """For how long the request may still wait, for other Redis servers too."""
-        return self._patience
 
     def take(
         self, address: Address, known: bool, load: Call[Any] | None = None
@@ -72,7 +68,7 @@ class Hold:
     ) -> None:
         name, record = self._engine.lock_name(address), self._engine.record_key(address)
         self.lease = self._near = lock.acquire_with(
-            name, *loads, record=record, patience=self._patience
+            name, *loads, record=record, patience=self.patience
         )
 
     def _finds(self, load: Call[Loaded]) -> bool:
@@ -99,13 +95,13 @@ class Hold:
             self._near.release(call)
             self._let_go()
         else:
-            self._engine.wire.run(call, patience=self._patience)
+            self._engine.wire.run(call, patience=self.patience)
             if last and self.lease:
                 self.release()
 
     def ask(self, *calls: Call[Any]) -> None:
         """Run calls that have nothing to do with the lease, in one round trip."""
-        self._engine.wire.run(*calls, patience=self._patience)
+        self._engine.wire.run(*calls, patience=self.patience)
 
     def basis(self, loaded: Loaded) -> Basis:
         """What a commit asks of the record: that it is the one that was loaded.

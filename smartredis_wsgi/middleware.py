@@ -61,7 +61,6 @@ class SessionMiddleware:
         self.config = Config.build(config, **options)
         self.store = SessionStore(self.config)
         self.cookie = Cookie(self.config)
-        self.may_freeze = self.config.lock_methods is not None
         # Where an inner middleware of the same cookie finds this one's session.
         self._place = f"smartredis_wsgi.{self.config.cookie_name}"
 
@@ -134,10 +133,9 @@ class _Exchange:
         """The session's, which begins when this is asked for."""
         if self._life is None:
             middleware = self._middleware
-            frozen = (
-                middleware.why_frozen(self._method) if middleware.may_freeze else ""
-            )
-            find = middleware.cookie.find
+            find, frozen = middleware.cookie.find, ""
+            if middleware.config.lock_methods is not None:
+                frozen = middleware.why_frozen(self._method)
             self._life = middleware.store.begin(find, frozen, self._cookies)
             if self._is_over:
                 self._life.end(keep=False)

@@ -72,7 +72,7 @@ class Outcome(Enum):
 
 _KINDS = {kind.value.encode(): kind for kind in Kind}
 _OUTCOMES = {outcome.value.encode(): outcome for outcome in Outcome}
-_STORED = Outcome.STORED  # looked up often: an attribute of an Enum's class takes longer
+_STORED = Outcome.STORED  # looked up often, as in reading
 
 
 class Loaded(NamedTuple):
@@ -88,7 +88,7 @@ class Loaded(NamedTuple):
     incarnation: bytes = b""
     version: int = 0
     created: float = 0.0
-    fields: dict[str, bytes] = {}  # whoever gets them keeps them
+    fields: dict[str, bytes] = {}  # noqa: RUF012 (whoever gets an own one keeps it)
     left: Collection[str] = ()
     moved_to: str = ""
     in_grace: bool = False

@@ -239,8 +239,17 @@ class Wire:
             if isinstance(reply, Exception):
                 replies = self._once_more(calls, replies, patience, replicas)
                 break
-        having = replies.pop() if replicas else 0
-        self._deliver(calls, replies)
+        having, at = replies.pop() if replicas else 0, 0
+        try:
+            for call in calls:
+                call.answered(replies[at : at + call.size])
+                known.add(call.script.digest)
+                at += call.size
+        except (ValueError, TypeError, LookupError):
+            self._transport.drop()
+            foreign = "Redis gave the answer to another question"
+            failure = StoreUnavailable(f"{foreign}; the connection is closed")
+            raise self._told(failure, name="foreign_reply") from None
         if having < replicas:
             told = f"{having} of {replicas} replicas told in time that they have it"
             late = StoreUnavailable(f"Redis has done it, and {told}; wait_replicas")
@@ -315,19 +324,6 @@ class Wire:
         if waited > self._at_once or not patience.is_whole:
             patience.spend(waited, is_answered=True)
         return replies
-
-    def _deliver(self, calls: Sequence[Call[Any]], replies: list[Any]) -> None:
-        at = 0
-        try:
-            for call in calls:
-                call.answered(replies[at : at + call.size])
-                self._known.add(call.script.digest)
-                at += call.size
-        except (ValueError, TypeError, LookupError):
-            self._transport.drop()
-            foreign = "Redis gave the answer to another question"
-            failure = StoreUnavailable(f"{foreign}; the connection is closed")
-            raise self._told(failure, name="foreign_reply") from None
 
     def _meet(self, answers: list[Any]) -> None:
         """Look at a server that is asked for the first time, if it lets us."""
