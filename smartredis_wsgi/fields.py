@@ -149,8 +149,9 @@ class Fields(MutableMapping[str, Any]):
         if name in self._assigned or name in self._deleted:
             self[name] = _sum(name, self._assigned.get(name, 0), by)
         else:
-            added = _sum(name, self._added.get(name, 0), by)
-            _sum(name, self._countable(name), added)
+            added = _sum(name, self._added[name], by) if name in self._added else by
+            if name in self._stored:
+                _sum(name, self._countable(name), added)
             self._added[name] = added
 
     def changes(self) -> Changes:

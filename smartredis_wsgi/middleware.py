@@ -178,15 +178,15 @@ class _Exchange:
         if self._response is None:
             raise AssertionError("the application did not call start_response")
         status, headers = self._response
-        keep = not status.startswith("5")
-        if keep and self._failure:
-            raise self._failure
-        if self._life is None:
+        if self._life is None and not self._failure:
             self._is_over = True
             self._server_write = self._server_start(status, headers)
             return
+        keep = not status.startswith("5")
+        if keep and self._failure:
+            raise self._failure
         try:
-            self._life.end(keep)
+            self._end(keep)
         except BaseException as failure:
             self._failure = failure  # that the application may have caught
             raise

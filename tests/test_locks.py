@@ -961,7 +961,7 @@ def test_who_has_no_time_left_still_releases_while_others_are_answered(
     lease = lock.acquire(NAME)
     now, slow = time.monotonic(), itertools.count()
     under_way = [
-        (node, node.send(redlock._packed(("BLPOP", "never", 0.2)), now + 9))
+        (node, node.send(redlock._packed("BLPOP", "never", 0.2), now + 9))
         for node in lock._nodes
     ]
     with monkeypatch.context() as patch:

@@ -10,6 +10,7 @@ command out later. So the release is sent behind it on the same connection, whic
 closed then: whatever the master reads, it reads the SET first and the release after it.
 """
 
+import operator
 import random
 import time
 from collections import deque
@@ -24,7 +25,7 @@ from ..errors import ConfigError, LockLost, LockTimeout
 from ..transport.held import connection_options
 from ..transport.idle import Idle
 from ..transport.link import Link, link_of
-from ..transport.protocol import NEARLY, Command
+from ..transport.protocol import NEARLY, Word
 from . import protocol
 
 _EXTEND_SOURCE = b"""
@@ -32,6 +33,7 @@ if redis.call('get', KEYS[1]) ~= ARGV[1] then return 0 end
 return redis.call('pexpire', KEYS[1], ARGV[2])
 """
 _NODE_SECONDS = 0.05  # a master has no longer than this
+_SILENT_SINCE = operator.attrgetter("silent_since")
 _PACKER: Any = Connection()  # type: ignore[no-untyped-call]
 
 
@@ -89,15 +91,14 @@ class Redlock:
                 )
             time.sleep(pause)
 
-    def ask(self, command: Command, undo: Command | None = None) -> list[Any]:
-        """What each master answers to the command; None where it didn't, or refused.
+    def ask(self, packed: bytes, packed_undo: bytes = b"") -> list[Any]:
+        """What each master answers to a command; None where it didn't, or refused.
 
         Args:
-            undo: Sent behind the command where the answer is missing.
+            packed_undo: Sent behind the command where the answer is missing.
         """
-        packed, packed_undo = _packed(command), _packed(undo) if undo else b""
         end = time.monotonic() + self._node_seconds
-        nodes = sorted(self._nodes, key=lambda node: node.silent_since)
+        nodes = sorted(self._nodes, key=_SILENT_SINCE)
         asked: deque[tuple[_Node, Link | None]] = deque()
         answers = []
         try:
@@ -115,7 +116,9 @@ class Redlock:
         return answers
 
     def _check_independent(self) -> None:
-        infos = [str(answer) for answer in self.ask(("INFO", "server")) if answer]
+        infos = [
+            str(answer) for answer in self.ask(_packed("INFO", "server")) if answer
+        ]
         runs = [info.partition("run_id:")[2][:40] for info in infos]
         places = [node.place for node in self._nodes]
         if len(set(runs)) < len(runs) or len(set(places)) < len(places):
@@ -125,7 +128,7 @@ class Redlock:
             )
 
 
-def _packed(command: Command) -> bytes:
+def _packed(*command: Word) -> bytes:
     """The same bytes for each master; a connection that is none makes them."""
     return b"".join(_PACKER.pack_command(*command))
 
@@ -137,15 +140,19 @@ class RedlockLease:
         self.deadline = 0.0
         self._strategy = strategy
         self._token = protocol.new_token()
-        self._keys = protocol.lock_key(name), protocol.signal_key(name)
+        self._lock, signal = protocol.lock_key(name), protocol.signal_key(name)
+        source, token = protocol.RELEASE_SOURCE, self._token
+        self._release = _packed(
+            "EVAL", source, "2", self._lock, signal, token, protocol.SIGNAL_MS
+        )
 
     def take(self) -> bool:
         """Ask all masters once; without a quorum, give back what was taken."""
         expiry_ms = round(self._strategy.expiry * 1000)
-        command = ("SET", self._keys[0], self._token, "NX", "PX", f"{expiry_ms}")
+        packed = _packed("SET", self._lock, self._token, "NX", "PX", f"{expiry_ms}")
         taken = False
         try:
-            taken = self._is_agreed(command, self._release_command())
+            taken = self._is_agreed(packed, self._release)
         finally:
             if not taken:
                 self.release()
@@ -156,7 +163,7 @@ class RedlockLease:
 
         Another's lock is never deleted; a master that is down forgets by itself.
         """
-        self._strategy.ask(self._release_command())
+        self._strategy.ask(self._release)
 
     def extend(self) -> None:
         """Hold it for a whole expiry from now. One round trip to all masters at once.
@@ -165,25 +172,21 @@ class RedlockLease:
             LockLost: Fewer than a quorum still had it.
         """
         expiry_ms = round(self._strategy.expiry * 1000)
-        lock = self._keys[0]
-        if not self._is_agreed(
-            ("EVAL", _EXTEND_SOURCE, "1", lock, self._token, f"{expiry_ms}")
-        ):
+        packed = _packed(
+            "EVAL", _EXTEND_SOURCE, "1", self._lock, self._token, f"{expiry_ms}"
+        )
+        if not self._is_agreed(packed):
             raise LockLost("the lock was lost on most masters before it was extended")
 
-    def _is_agreed(self, command: Command, undo: Command | None = None) -> bool:
+    def _is_agreed(self, packed: bytes, packed_undo: bytes = b"") -> bool:
         """Whether a quorum said yes while there was time left."""
         begun, expiry = time.monotonic(), self._strategy.expiry
-        votes = sum(bool(answer) for answer in self._strategy.ask(command, undo))
+        votes = sum(bool(answer) for answer in self._strategy.ask(packed, packed_undo))
         deadline = begun + expiry - (0.01 * expiry + 0.002)
         agreed = votes >= self._strategy.quorum and time.monotonic() < deadline
         if agreed:
             self.deadline = deadline
         return agreed
-
-    def _release_command(self) -> Command:
-        source = protocol.RELEASE_SOURCE
-        return "EVAL", source, "2", *self._keys, self._token, protocol.SIGNAL_MS
 
 
 class _Node:

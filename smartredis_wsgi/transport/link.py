@@ -8,6 +8,7 @@ connection is asked by its own methods.
 """
 
 import math
+import select
 import time
 from collections.abc import Sequence
 from ssl import SSLWantReadError
@@ -95,6 +96,9 @@ class SocketLink(Link):
         super().__init__(connection)
         self._socket = connection._sock
         self._timeout = self._socket.gettimeout()
+        self._poll = select.poll() if hasattr(select, "poll") else None
+        if self._poll:
+            self._poll.register(self._socket, select.POLLIN)
         self._reader = hiredis.Reader(
             protocolError=InvalidResponse, replyError=_refusal, notEnoughData=_MORE
         )
@@ -131,6 +135,8 @@ class SocketLink(Link):
         return left > 0 and self.hears(left)
 
     def hears(self, seconds: float) -> bool:
+        if not seconds and self._poll and not self._poll.poll(0):
+            return False  # found out in less time
         self._socket.settimeout(seconds)
         try:
             self._read()
