@@ -22,12 +22,22 @@ import sys
 from pathlib import Path
 
 import report
-from scenarios import Measured, Plan, Scenario, in_process, locks, requests, steps
+from scenarios import (
+    Measured,
+    Plan,
+    Scenario,
+    in_process,
+    inside,
+    locks,
+    requests,
+    steps,
+)
 from world import World
 
 SCENARIOS: list[Scenario] = [
     *requests.SCENARIOS,
     *steps.SCENARIOS,
+    *inside.SCENARIOS,
     *in_process.SCENARIOS,
     *locks.SCENARIOS,
 ]
