@@ -92,6 +92,8 @@ class Traffic(NamedTuple):
     """Those that scripts call are counted, too."""
     received: float
     sent: float
+    busy_us: float
+    """Time on the processor, in microseconds: the kernel's share, too."""
 
 
 _COUNTED = (
@@ -118,9 +120,11 @@ def traffic(servers: Sequence[Redis], run: Run, requests: int, times: int) -> Tr
     return Traffic(*((b - a - mine) / (times * requests) for a, b, mine in pairs))
 
 
-def _counts(servers: Sequence[Redis]) -> list[int]:
-    stats = [server.info("stats") for server in servers]
-    return [sum(each[name] for each in stats) for name in _COUNTED]
+def _counts(servers: Sequence[Redis]) -> list[float]:
+    infos = [server.info() for server in servers]
+    counts = [sum(info[name] for info in infos) for name in _COUNTED]
+    busy = sum(info["used_cpu_user"] + info["used_cpu_sys"] for info in infos)
+    return [*counts, 1e6 * busy]
 
 
 @contextlib.contextmanager

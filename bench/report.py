@@ -25,8 +25,8 @@ which the mean counts; "ratio of medians" is over all rounds of this one run, "b
 the median of each round's own ratio.
 
 A session has ten small fields. Requests go through the WSGI callable, in one process,
-with a real server on loopback. Round trips, commands (those of scripts, too) and bytes
-are what the servers counted for one request, all servers together.
+with a real server on loopback. Round trips, commands (those of scripts, too), bytes and
+time on the processor are what the servers counted for one request, all together.
 
 Everybody runs with their own defaults. Beaker and pyramid_session_redis write at each
 read, as they prolong the session or note the time; Flask-Session at every request.
@@ -149,7 +149,7 @@ def _by_contender(measured: Measured) -> list[str]:
     unit, factor = measured.unit
     head = ["who", f"median, {unit}", f"p90, {unit}", "ratio to ours"]
     if measured.traffic:
-        head += ["round trips", "commands", "bytes in", "bytes out"]
+        head += ["round trips", "commands", "bytes in", "bytes out", "server, µs"]
     rows = [_cells(head), f"|---|{'--:|' * (len(head) - 1)}"]
     for name in sorted(medians, key=medians.__getitem__):
         times = medians[name] * factor, _p90(measured.seconds[name]) * factor
@@ -162,6 +162,7 @@ def _by_contender(measured: Measured) -> list[str]:
             seen = measured.traffic[name]
             cells += [f"{seen.trips:.1f}", f"{seen.commands:.1f}"]
             cells += [f"{seen.received:.0f}", f"{seen.sent:.0f}"]
+            cells += [f"{max(0.0, seen.busy_us):.0f}"]
         rows.append(_cells(cells))
     return rows
 
