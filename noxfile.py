@@ -17,8 +17,7 @@ nox.options.error_on_missing_interpreters = False
 nox.options.default_venv_backend = "venv"
 
 ROOT = Path(__file__).parent
-PYTHONS = ["3.11", "3.12", "3.13"]
-OLDEST_PYTHON = PYTHONS[0]
+OLDEST_PYTHON, *NEWER_PYTHONS = "3.11", "3.12", "3.13"
 PYTEST = ["pytest", "-q", "-n", "auto", "--maxprocesses", "4", "--dist", "worksteal"]
 CORE = [
     f"tests/test_{name}.py"
@@ -38,7 +37,11 @@ def oldest(library: str) -> str:
     return wanted.replace(">=", "==")
 
 
-@nox.session(python=PYTHONS)
+@nox.session
+@nox.parametrize(
+    "python",
+    [OLDEST_PYTHON, *(nox.param(version, tags=["ci"]) for version in NEWER_PYTHONS)],
+)
 def core(session: nox.Session) -> None:
     """The core tests, with the newest libraries."""
     session.install("--upgrade", "--upgrade-strategy=eager", "-e", ".[test]")
