@@ -524,7 +524,7 @@ def test_no_repr_shows_a_secret():
         middleware.config,
         middleware.store,
         middleware.cookie,
-        middleware.store.begin(lambda: None),
+        middleware.store.begin(lambda _: None),
     ):
         assert PASSWORD not in repr(thing)
         assert PASSWORD not in str(thing)

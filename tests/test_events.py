@@ -119,7 +119,7 @@ def conflict(stage: Stage) -> None:
 def take_over(stage: Stage) -> None:
     stage.redis.set("session:theirs", b'{"n": 1, "tags": []}', ex=60)
     store = stage.store(import_from="flask-session")
-    life = store.begin(lambda: None, cookies="session=theirs")
+    life = store.begin(lambda _: None, cookies="session=theirs")
     assert life.value_of("n") == 1
     life.end(keep=True)
     stage.ids.append(stand_in("theirs"))

@@ -9,7 +9,7 @@
 -- at least. No field's name is this byte: it is not UTF-8.
 local META = '\255'
 local PARTS = '^(%S+) (%d+) (%d+) (%S+) (%d+) ([%d-]+) (%d+) (%d+) ()%S'
-local MOST = 1e15  -- of each number; a double holds it exactly
+local MOST = 1e15  -- of all numbers together; a double holds it exactly
 local NONCE_SIZE, MOST_NONCES, NONCES_LOOK, MINUTE = 8, 128, 16, 60
 
 -- Returns a kind: alive, absent, destroyed, moved or foreign (not ours, or damaged: it is
@@ -24,7 +24,7 @@ local function look_at(key)
     if not own or own <= 0 then return 'foreign' end
     version, created, size = version + 0, created + 0, size + 0
     since, fresh = since + 0, fresh + 0
-    if math.max(version, created, size, own, since, fresh) >= MOST then return 'foreign' end
+    if version + created + size + own + since + fresh >= MOST then return 'foreign' end
     return 'alive', {incarnation = incarnation, version = version, created = created,
       owner = owner ~= '-' and owner or nil, size = size, ttl = ttl ~= '-' and own or nil,
       since = since, fresh = fresh, nonces = string.sub(meta, at)}

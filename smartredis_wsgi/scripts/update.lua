@@ -87,7 +87,7 @@ if target ~= record and owner and owner ~= ARGV[13] then
     string.format('%.0f', meta.created)}
 end
 
-local answer, lengths = refused('conflict'), {}
+local conflict, lengths = nil, {}
 local function value_of(field)
   local value = redis.call('HGET', record, field)
   lengths[field] = value and #value
@@ -100,13 +100,14 @@ local function compare(field, base)
     now = string.sub(base, 1, 1) == '#' and '#' .. redis.sha1hex(stored) or '=' .. stored
   end
   if now ~= base then
-    table.insert(answer, field)
-    table.insert(answer, stored)
+    conflict = conflict or refused('conflict')
+    table.insert(conflict, field)
+    table.insert(conflict, stored)
   end
 end
 for i = 17, dels_at - 1, 3 do compare(ARGV[i], ARGV[i + 2]) end
 for i = dels_at, adds_at - 1, 2 do compare(ARGV[i], ARGV[i + 1]) end
-if #answer > 4 then return answer end
+if conflict then return conflict end
 
 -- Can it be written?
 local size, sets, deletions = meta.size, {META, ''}, {}
