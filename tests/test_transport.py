@@ -810,6 +810,29 @@ def test_replies_that_come_bit_by_bit_have_one_deadline(link: SocketLink) -> Non
         clock.undo()
 
 
+def test_a_connection_is_made_in_one_deadline(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = 0.0
+
+    class Slow(redis_py.Connection):
+        """Each step of its handshake is in time, and the whole is not."""
+
+        def read_response(self, *arguments: Any, **options: Any) -> Any:
+            nonlocal now
+            now += 0.4
+            return super().read_response(*arguments, **options)
+
+    monkeypatch.setattr("smartredis_wsgi.transport.held.time.monotonic", lambda: now)
+    pool = redis_py.ConnectionPool(
+        port=server.port, db=1, client_name="ann", connection_class=Slow
+    )
+    transport = transport_for(redis_py.Redis(connection_pool=pool), 1.0)
+    with pytest.raises(redis_py.TimeoutError):
+        transport.exchange([say("x")])
+    assert 1.0 <= now < 1.4
+
+
 def test_a_command_that_can_t_be_sent_whole_makes_the_server_silent(
     server: Server,
 ) -> None:

@@ -20,6 +20,7 @@ from .protocol import NEARLY, Command, is_refusal, wait_for
 from .silence import Silence
 
 _LISTEN_SECONDS = 0.004  # so long each listens whether a silent server is back
+_LEAST_SECONDS = 0.001  # for an answer, where connecting has taken all the time
 
 
 class HeldConnections:
@@ -60,7 +61,10 @@ class HeldConnections:
                 return self._ask(held, commands, seconds, begun)
             except RedisConnectionError:
                 self.drop()  # the server has gone: so have the others
-        return self._ask(self._make(), commands, seconds, time.monotonic())
+        end = begun + min(seconds, self._timeout)
+        link = self._make(end - time.monotonic())
+        now = time.monotonic()
+        return self._ask(link, commands, max(_LEAST_SECONDS, end - now), now)
 
     def wait(self, key: str, seconds: float) -> None:
         pause = min(seconds, self._timeout / 2)
@@ -81,13 +85,15 @@ class HeldConnections:
     def drop(self) -> None:
         self._idle.close()
 
-    def _make(self) -> Link:
-        connection = self._kind(**self._options)
+    def _make(self, seconds: float) -> Link:
+        options = self._options | {"socket_connect_timeout": seconds}
+        connection = self._kind(**options)
         begun = time.monotonic()
         try:
-            connection.connect()
+            _connect(connection, begun + seconds)
         except RedisTimeoutError:
-            self._fall_silent(None, begun)
+            if seconds >= self._nearly:
+                self._fall_silent(None, begun)
             raise
         except RedisConnectionError:
             self._silence.end()  # nobody there: that takes no time to find out
@@ -145,6 +151,25 @@ class _LateReply(NamedTuple):
 
     def close(self) -> None:
         self.link.close()
+
+
+def _connect(connection: Any, end: float) -> None:
+    """Connect and shake hands, all of it in time: redis-py gives each step as much."""
+    read_response = connection.read_response
+
+    def read_in_time(*arguments: Any, **options: Any) -> Any:
+        left = end - time.monotonic()
+        if left <= 0:
+            raise RedisTimeoutError("Timeout connecting to server")
+        connection._sock.settimeout(left)
+        return read_response(*arguments, **options)
+
+    connection.read_response = read_in_time
+    try:
+        connection.connect()
+    finally:
+        del connection.read_response
+    connection._sock.settimeout(connection.socket_timeout)
 
 
 def connection_options(client: Redis, timeout: float) -> dict[str, Any]:
