@@ -41,7 +41,7 @@ over some fifty short functions, each of which finds the processor's caches fill
 the server and the kernel in between. The same holds for redis-py's own functions, of
 which the floors consist.
 
-* *Read.* A read calls 52 of the package's functions and a read with a write 92
+* *Read.* A read calls 54 of the package's functions and a read with a write 95
   (tests/test_round_trips.py counts them). A held connection keeps redis-py's handshake
   only: commands are packed and replies parsed by hiredis, straight at the socket. A
   small session that the process knows is read with ECHO, HGETALL and PTTL, which takes

@@ -26,7 +26,7 @@ class Familiar(NamedTuple):
     version: int = 0
     """Of one that is large; another one makes it another record."""
     names: tuple[bytes, ...] = ()
-    """Of its small fields, if it is large."""
+    """Of its META and its small fields, if it is large."""
     left: tuple[bytes, ...] = ()
     """Of the others."""
 

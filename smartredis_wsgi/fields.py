@@ -149,7 +149,10 @@ class Fields(MutableMapping[str, Any]):
         if name in self._assigned or name in self._deleted:
             self[name] = _sum(name, self._assigned.get(name, 0), by)
         else:
-            added = _sum(name, self._added[name], by) if name in self._added else by
+            added = by
+            if name in self._added:
+                added = _sum(name, self._added[name], by)
+                _check_number(name, added)
             if name in self._stored:
                 _sum(name, self._countable(name), added)
             self._added[name] = added

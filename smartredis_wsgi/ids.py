@@ -3,7 +3,7 @@
 An id is a *label*, 16 characters that may be known to everybody, and a *secret* of 256
 bits. The label names the lock and the Cluster slot, so that both outlive a rotation,
 which gives the session another secret. Whatever talks to Redis gets an `Address`, in
-which there are digests only (BLAKE2, RFC 7693; CVE-2019-16782).
+which there are digests only (CVE-2019-16782).
 
 A session of another library has a *stand-in* until it gets an id of its own. That has a
 label, too, and is no id: a character of it can't be in one, so no cookie holds it.
@@ -13,7 +13,7 @@ import hmac
 import re
 import secrets
 from base64 import urlsafe_b64encode
-from hashlib import blake2b, sha512
+from hashlib import sha256, sha512
 from typing import NamedTuple
 
 _LABEL_SIZE, _SECRET_SIZE = 16, 43
@@ -29,9 +29,10 @@ class Address(NamedTuple):
     @classmethod
     def of(cls, session_id: str) -> "Address":
         # A hash tag: what is in braces picks the Cluster slot.
-        label, whole = session_id[:_LABEL_SIZE].encode(), session_id.encode()
-        slot = f"{{{blake2b(label, digest_size=8).hexdigest()}}}"
-        return cls(slot + blake2b(whole, digest_size=32).hexdigest(), slot)
+        digest = sha256(session_id[:_LABEL_SIZE].encode())
+        slot = f"{{{digest.hexdigest()[:16]}}}"
+        digest.update(session_id[_LABEL_SIZE:].encode())
+        return cls(slot + digest.hexdigest(), slot)
 
     @property
     def handle(self) -> str:

@@ -2,7 +2,7 @@
 
 ::
 
-                            UNTOUCHED
+                           (untouched)
     a client with an id    /         \\    a client without
                           |           |
        UNREAD --load: nothing there, tombstone--> NEW --commit--> ALIVE
@@ -56,7 +56,6 @@ _log = logging.getLogger("smartredis_wsgi")
 _MOST_CONFLICTS = 128  # each is another's success
 _KNOWN_SECONDS = 45.0  # less than the minute for which a record knows its commits
 _TOO_LATE = "the response has begun; write before that"
-_ALIVE_KIND, _STORED = Kind.ALIVE, Outcome.STORED  # looked up often, as in reading
 _NOWHERE = (Outcome.ABSENT, Outcome.DESTROYED)
 _GONE = (*_NOWHERE, Outcome.MOVED, Outcome.GONE)
 
@@ -221,8 +220,7 @@ class Life(Arrival):
         """Try to; whether it is to be tried again, on another basis."""
         if self._old is not None:
             self._arrive()
-            again = self._due()
-            if again is None:
+            if (again := self._due()) is None:
                 return False
             changes = again
         if self._status is Status.GONE:
@@ -363,7 +361,7 @@ class Life(Arrival):
         self._sent = sent
         self._hold.run(sent.call, last)
         self._sent = None
-        if sent.call.result.outcome is not _STORED:
+        if sent.call.result.outcome is not Outcome.STORED:
             return self._refused(sent)
         self._settle(sent)
         return False
@@ -433,7 +431,7 @@ class Life(Arrival):
         created = int(detail[0]) / 1000 if sent.creates else self._loaded.created
         own_ttl = sent.ttl or self._loaded.own_ttl
         owner = sent.tie.owner if sent.tie else owner
-        is_alive = _ALIVE_KIND, False, incarnation, version, created
+        is_alive = Kind.ALIVE, False, incarnation, version, created
         self._loaded = Loaded(*is_alive, own_ttl=own_ttl, owner=owner)
         self._fields.committed(sent.changes, self._sums(sent, detail))
         if sent.creates:

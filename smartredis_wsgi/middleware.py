@@ -133,9 +133,7 @@ class _Exchange:
         """The session's, which begins when this is asked for."""
         if self._life is None:
             middleware = self._middleware
-            find, frozen = middleware.cookie.find, ""
-            if middleware.config.lock_methods is not None:
-                frozen = middleware.why_frozen(self._method)
+            find, frozen = middleware.cookie.find, middleware.why_frozen(self._method)
             self._life = middleware.store.begin(find, frozen, self._cookies)
             if self._is_over:
                 self._life.end(keep=False)

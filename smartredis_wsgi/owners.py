@@ -131,10 +131,10 @@ class Owners:
         """
         arguments = (
             *_parts(name),
-            _ms(seconds),
-            _ms(ends),
+            _whole_ms(seconds),
+            _whole_ms(ends),
             "1" if bound else "",
-            "" if created is None else _ms(created),
+            "" if created is None else _whole_ms(created),
             bound.note.encode("utf-8", "replace") if bound else "",
             f"{self._most_beside}",
             "1" if joins else "",
@@ -196,7 +196,7 @@ class Owners:
             after: Not those that were used in the last so many seconds.
         """
         words = [word for slot in slots for word in (slot, "")]
-        arguments = _ms(after), *words
+        arguments = _whole_ms(after), *words
         return Call(_FORGET, [self.key(owner)], arguments, _first)
 
     def prune(self, owner: str, slots: Iterable[str]) -> Call[int]:
@@ -232,7 +232,7 @@ def _first(answer: list[Any]) -> int:
     return int(answer[0])
 
 
-def _ms(seconds: float) -> str:
+def _whole_ms(seconds: float) -> str:
     return f"{round(seconds * 1000)}"
 
 

@@ -78,7 +78,6 @@ class Reading:
         self._cookies = cookies
 
     def _touch(self) -> None:
-        self.touched = True
         self.client_id = client_id = self._find(self._cookies)
         if client_id:
             self._id = client_id
@@ -88,6 +87,7 @@ class Reading:
         self._locks_requests = engine.lock_scope == "request" and not self._frozen
         self._fields = Fields(engine.codec)
         self._hold = Hold(engine)
+        self.touched = True
         if client_id is None and engine.old:
             self._look_back()
 
@@ -159,7 +159,7 @@ class Reading:
         if self._old is not None:
             return self._stored_fresh_id
         is_stored = self._status is _ALIVE or self._status is _UNREAD
-        return self._id if is_stored and not self._moved else None
+        return self._id or None if is_stored and not self._moved else None
 
     @property
     def _stored_fresh_id(self) -> str | None:
@@ -199,9 +199,9 @@ class Reading:
             raise
         if self._is_there(loaded):
             self._loaded, self._status = loaded, _ALIVE
-            self._fields.rebase(loaded.fields, loaded.left)
             if self._engine.events:
                 self._tell("loaded", begun, len(loaded.fields) + len(loaded.left))
+            self._fields.rebase(loaded.fields, loaded.left)
         elif self._status in (_UNREAD, _ALIVE):
             self._load(locked and not self._hold.lease)
 

@@ -72,7 +72,6 @@ class Outcome(Enum):
 
 _KINDS = {kind.value.encode(): kind for kind in Kind}
 _OUTCOMES = {outcome.value.encode(): outcome for outcome in Outcome}
-_STORED = Outcome.STORED  # looked up often, as in reading
 
 
 class Loaded(NamedTuple):
@@ -186,7 +185,7 @@ class Records:
         read = functools.partial(self._looked, name, known)
         fields: Command = ("HGETALL", key)
         if known.names:
-            fields = ("HMGET", key, META, *known.names)
+            fields = ("HMGET", key, *known.names)
         return Query([fields, ("PTTL", key)], read)
 
     def _looked(self, name: str, known: Familiar, answers: list[Any]) -> Loaded | None:
@@ -195,7 +194,7 @@ class Records:
             return Loaded(Kind.ABSENT)
         try:
             if known.names:
-                pairs = zip((META, *known.names), flat, strict=True)
+                pairs = zip(known.names, flat, strict=True)
                 flat = itertools.chain.from_iterable(pairs)
             loaded, ttl, size = _alive(flat, known.left)
         except (TypeError, ValueError, LookupError, AttributeError):  # a tombstone, say
@@ -302,9 +301,8 @@ class Records:
             *words,
         )
         target = self.key(new_name) if new_name else key
-        keys, replicas = [key, target, basis.lock or key], 0
-        if new_name:
-            replicas = config.wait_replicas
+        keys = [key, target, basis.lock or key]
+        replicas = config.wait_replicas if new_name else 0
         return Call(_UPDATE, keys, arguments, self._updated, replicas=replicas)
 
     def prolong(self, name: str, owner: str, until_ms: int) -> Call[bool]:
@@ -365,7 +363,7 @@ class Records:
     def _updated(self, answer: list[Any]) -> Committed:
         word, version, incarnation, *detail = answer
         outcome, owner, due_ms = _OUTCOMES[word], b"", 0
-        if outcome is _STORED:
+        if outcome is Outcome.STORED:
             due_ms, owner, *detail = detail
         elif outcome is Outcome.OWNED:
             owner, *detail = detail

@@ -9,7 +9,7 @@ import pytest
 import redis as redis_py
 from doubles import CountedRedis, counting_client
 from records import META, set_meta
-from servers import Cluster, Server
+from servers import Cluster, Monitor, Server
 
 from smartredis_wsgi import SessionStore, StoreUnavailable
 from smartredis_wsgi import familiar as familiar_module
@@ -201,6 +201,26 @@ def test_a_large_one_that_was_found_unchanged_is_read_plainly(
     assert redis.info("stats")["total_net_output_bytes"] - before < len(LARGE) / 2
     assert beside_large.names == LARGE_PLAIN
     assert beside_large.trips == 1
+
+
+def test_what_is_asked_for_is_asked_once(beside_large: Here, server: Server) -> None:
+    with Monitor(server) as monitor:
+        assert beside_large.read("user") == "ann"
+    (asked,) = [line for line in monitor.lines() if '"HMGET"' in line]
+    names = asked.split('"HMGET"')[1].split()[1:]
+    assert sorted(names) == ['"\\xff"', '"n"', '"user"']
+
+
+def test_one_that_has_large_fields_only_is_left_where_it_is(
+    beside_large: Here, redis: redis_py.Redis
+) -> None:
+    with beside_large.store.open(beside_large.id) as session:
+        del session["user"], session["n"]
+    for _ in range(3):
+        before = redis.info("stats")["total_net_output_bytes"]
+        assert beside_large.read("user") is None
+        assert redis.info("stats")["total_net_output_bytes"] - before < len(LARGE) / 2
+    assert beside_large.names == LARGE_PLAIN
 
 
 def test_its_large_fields_are_fetched_as_ever(beside_large: Here) -> None:

@@ -704,6 +704,14 @@ def test_additions_that_are_too_large_together_are_refused():
         some.add("n", 1e308)
 
 
+def test_additions_with_too_many_digits_together_leave_the_first():
+    for some in (Fields(JSON), fields(n=1)):
+        some.add("n", 9 * 10**17)
+        with pytest.raises(EncodeError):
+            some.add("n", 9 * 10**17)
+        assert some.changes().additions == {"n": 9 * 10**17}
+
+
 def test_the_largest_that_can_be_counted_is_counted():
     some = fields(n=10**18 - 1)
     some.add("n", 10**18 - 1)

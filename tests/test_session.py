@@ -562,6 +562,23 @@ def test_reading_and_popping_nothing_creates_no_key(backend, session_id):
     assert backend.client.keys("*") == []
 
 
+def test_a_touch_that_was_torn_is_made_again(redis):
+    def find(_):
+        if not torn:
+            torn.append(True)
+            raise AppError
+
+    store, torn = sessions(redis), []
+    for keep in (True, False):
+        torn.clear()
+        life = store.begin(find)
+        with pytest.raises(AppError):
+            Session(life).get("n")
+        if keep:
+            assert Session(life).get("n") is None
+        life.end(keep)
+
+
 def test_blind_verbs_on_an_unknown_id_create_no_key(redis):
     for verb in (lambda s: s.set_ttl(5), Session.regenerate_id, Session.destroy):
         with sessions(redis).open(new_id()) as session:

@@ -776,6 +776,18 @@ def test_what_is_heard_is_received_whoever_else_could_read(
     assert not link.hears(0.001)
 
 
+@pytest.mark.parametrize("can_poll", [True, False])
+def test_what_has_come_is_heard_without_a_wait(
+    link: SocketLink, monkeypatch: pytest.MonkeyPatch, can_poll: bool
+) -> None:
+    monkeypatch.setattr("smartredis_wsgi.transport.link._can_poll", can_poll)
+    assert not link.hears(0)
+    link.send(link.pack([say("x")]))
+    wait_until(lambda: link.hears(0), SOON, "the reply")
+    assert link.receive(1) == [b"x"]
+    assert not link.hears(0)
+
+
 def test_a_link_that_the_server_has_closed_says_so(
     link: SocketLink, redis: redis_py.Redis
 ) -> None:

@@ -128,9 +128,8 @@ class _Interface(SessionInterface):
         session = request.environ.get(config.environ_key)
         if session is not None:
             return FlaskSession(session._life, config)
-        cookies = request.environ.get("HTTP_COOKIE", "")
-        find = self._around.cookie.find
-        return _Lone(self._around.store.begin(find, cookies=cookies), config)
+        known = self._around.cookie.find(request.environ.get("HTTP_COOKIE", ""))
+        return _Lone(self._around.store.begin(lambda _: known), config)
 
     def save_session(
         self,

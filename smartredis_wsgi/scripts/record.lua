@@ -58,10 +58,10 @@ end
 -- Returns what META is to hold after a commit of that nonce. Asks for the time now and then.
 local function packed(meta, nonce)
   if meta.fresh % NONCES_LOOK == 0 then age(meta) end
-  local own = meta.ttl and string.format('%d', meta.ttl) or '-'
-  return string.format('%s %d %d %s %d %s %d %d %s%s', meta.incarnation, meta.version,
-    meta.created, meta.owner or '-', meta.size, own, meta.since, meta.fresh + 1, nonce,
-    meta.nonces)
+  local own = meta.ttl and string.format('%.0f', meta.ttl) or '-'
+  return string.format('%s %.0f %.0f %s %.0f %s %.0f %.0f %s%s', meta.incarnation,
+    meta.version, meta.created, meta.owner or '-', meta.size, own, meta.since,
+    meta.fresh + 1, nonce, meta.nonces)
 end
 
 -- Returns how many commits came after the one of this nonce; nil if it is not known.

@@ -9,9 +9,11 @@ connection is asked by its own methods.
 
 import math
 import select
+import socket
 import time
 from collections.abc import Sequence
 from ssl import SSLWantReadError
+from types import BuiltinFunctionType
 from typing import Any
 
 from redis.connection import AbstractConnection
@@ -34,6 +36,8 @@ except ImportError:  # an extra of redis-py's
 _packed: Any = getattr(hiredis, "pack_command", None)  # since 3.0
 _REFUSALS = {"NOSCRIPT": NoScriptError, "NOPERM": NoPermissionError}
 _PIECE = 65536
+_poll = getattr(select, "poll", None)
+_can_poll = isinstance(_poll, BuiltinFunctionType)  # gevent's own would let others run
 _MORE = object()  # than what was read is needed for a reply
 
 
@@ -96,16 +100,9 @@ class SocketLink(Link):
         super().__init__(connection)
         self._socket = connection._sock
         self._timeout = self._socket.gettimeout()
-        self._poll = select.poll() if hasattr(select, "poll") else None
-        if self._poll:
-            self._poll.register(self._socket, select.POLLIN)
         self._reader = hiredis.Reader(
             protocolError=InvalidResponse, replyError=_refusal, notEnoughData=_MORE
         )
-
-    def ask(self, commands: Sequence[Command]) -> list[Any]:
-        self.send(b"".join(map(_packed, commands)))
-        return self.receive(len(commands))
 
     def pack(self, commands: Sequence[Command]) -> bytes:
         return b"".join(map(_packed, commands))
@@ -135,8 +132,8 @@ class SocketLink(Link):
         return left > 0 and self.hears(left)
 
     def hears(self, seconds: float) -> bool:
-        if not seconds and self._poll and not self._poll.poll(0):
-            return False  # found out in less time
+        if not seconds and _is_quiet(self._socket):
+            return False
         self._socket.settimeout(seconds)
         try:
             self._read()
@@ -156,6 +153,15 @@ class SocketLink(Link):
         if not piece:
             raise RedisConnectionError("Connection closed by server.")
         self._reader.feed(piece)
+
+
+def _is_quiet(link: socket.socket) -> bool:
+    """Whether nothing is there to read, if a poll can tell; reading takes longer."""
+    if not _can_poll:
+        return False
+    waiting = select.poll()
+    waiting.register(link, select.POLLIN)
+    return not waiting.poll(0)
 
 
 def link_of(connection: Any) -> Link:
