@@ -88,7 +88,7 @@ _TOMBSTONE = """\
     'PX', math.max(ARGV[8], ARGV[9]))
 """
 _DROP_CHECKS = _lua("update", _ALIVE_ONLY, _ANYTHING)
-_DROP_COMPARISON = _lua("update", "if #answer > 4 then return answer end", "")
+_DROP_COMPARISON = _lua("update", "if conflict then return conflict end", "")
 _DROP_TOMBSTONE = _lua("update", _TOMBSTONE, "")
 
 
