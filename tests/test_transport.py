@@ -845,6 +845,25 @@ def test_a_connection_is_made_in_one_deadline(
     assert 1.0 <= now < 1.4
 
 
+def test_a_connection_that_dies_at_the_deadline_is_made_anew_in_no_time(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = 0.0
+
+    def dies(*_: Any) -> None:
+        nonlocal now
+        now += 2.0
+        raise redis_py.ConnectionError
+
+    monkeypatch.setattr("smartredis_wsgi.transport.held.time.monotonic", lambda: now)
+    transport = held(server, 1.0)
+    transport.exchange([say("x")])
+    monkeypatch.setattr(SocketLink, "ask", dies)
+    with contextlib.suppress(redis_py.TimeoutError):  # it depends on the machine
+        assert transport.exchange([say("y")]) == [b"y"]
+    assert now == 2.0
+
+
 def test_a_command_that_can_t_be_sent_whole_makes_the_server_silent(
     server: Server,
 ) -> None:

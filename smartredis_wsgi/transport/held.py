@@ -20,7 +20,7 @@ from .protocol import NEARLY, Command, is_refusal, wait_for
 from .silence import Silence
 
 _LISTEN_SECONDS = 0.004  # so long each listens whether a silent server is back
-_LEAST_SECONDS = 0.001  # for an answer, where connecting has taken all the time
+_LEAST_SECONDS = 0.001  # for who has used up all the time
 
 
 class HeldConnections:
@@ -62,7 +62,7 @@ class HeldConnections:
             except RedisConnectionError:
                 self.drop()  # the server has gone: so have the others
         end = begun + min(seconds, self._timeout)
-        link = self._make(end - time.monotonic())
+        link = self._make(max(_LEAST_SECONDS, end - time.monotonic()))
         now = time.monotonic()
         return self._ask(link, commands, max(_LEAST_SECONDS, end - now), now)
 
