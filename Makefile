@@ -52,7 +52,7 @@ attack: $(VENV)/ready-test
 	cd tests && ../$(BIN)/python -m attack.run $(ARGS)
 
 mutants: $(VENV)/ready-mutants
-	cd tests && ../$(BIN)/python -m mutation.run $(ARGS)
+	cd tests && ../$(BIN)/python -m mutation $(ARGS)
 
 matrix: $(VENV)/ready-matrix
 	$(BIN)/nox $(ARGS)

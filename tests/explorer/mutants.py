@@ -354,7 +354,7 @@ def changed_package(texts: Mapping[str, str]) -> Iterator[Path]:
     """A folder that holds the package, with these texts in place of some files'."""
     with tempfile.TemporaryDirectory(prefix="mutant-") as folder:
         copy = Path(folder, PACKAGE.name)
-        shutil.copytree(PACKAGE, copy, ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copytree(PACKAGE, copy)
         for file, text in texts.items():
             (copy / file).write_text(text, "utf-8")
         yield Path(folder)
