@@ -305,10 +305,10 @@ class Records:
         replicas = config.wait_replicas if new_name else 0
         return Call(_UPDATE, keys, arguments, self._updated, replicas=replicas)
 
-    def prolong(self, name: str, owner: str, until_ms: int) -> Call[bool]:
+    def prolong(self, name: str, owner: str, until_ms: int) -> Call[None]:
         """Let a record live as long as its owner's index knows it, if it is there."""
         arguments = owner, f"{until_ms}", self._ttl_ms, self._max_lifetime_ms
-        return Call(_PROLONG, [self.key(name)], arguments, lambda answer: answer == [1])
+        return Call(_PROLONG, [self.key(name)], arguments, lambda _: None)
 
     def owner_of(self, name: str) -> Call[tuple[Kind, str]]:
         """What lies there, and whose it is; looking changes nothing."""

@@ -198,6 +198,32 @@ def test_list_tells_state_size_and_number_of_fields(line):
     assert rows[handle_of(destroyed)]["state"] == "destroyed"
 
 
+def test_list_tells_where_a_session_has_moved(server):
+    line, before, after = moved(server)
+    rows = {row["handle"]: row for row in line.rows()}
+    assert rows[handle_of(before)]["state"] == "moved"
+    assert rows[handle_of(before)]["moved_to"] == handle_of(after)
+    assert 0 < rows[handle_of(before)]["expires_in"] <= 60
+    assert rows[handle_of(after)]["state"] == "alive"
+
+
+def moved(server):
+    """A command line, and a session's id before a rotation and after it."""
+    line = Line(server.url)
+    line.store = SessionStore.from_config(url=server.url, rotate_grace=60)
+    before = line.new(a=1)
+    with line.store.open(before) as session:
+        session.regenerate_id()
+    return line, before, session.id
+
+
+def test_idle_is_what_its_expiry_leaves_of_the_ttl(line, redis):
+    session_id = line.new(a=1)
+    redis.pexpire(key_of(session_id), 1_000_000)
+    (row,) = line.rows()
+    assert 800 <= row["idle"] < 810
+
+
 def test_idle_is_not_told_where_the_end_is_that_of_the_lifetime(server, tmp_path):
     ini = tmp_path / "site.ini"
     ini.write_text("[session]\nttl = 1h\nmax_lifetime = 1h\n")
@@ -334,12 +360,7 @@ def test_destroy_asks_first(line, redis, answer, kind):
 
 
 def test_destroy_says_where_a_session_has_moved(server):
-    line = Line(server.url)
-    line.store = SessionStore.from_config(url=server.url, rotate_grace=60)
-    before = line.new(a=1)
-    with line.store.open(before) as session:
-        session.regenerate_id()
-        after = session.id
+    line, before, after = moved(server)
     ran = line("destroy", handle_of(before), "--yes")
     assert_is_refused(ran, handle_of(after))
 

@@ -10,7 +10,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from smartredis_wsgi import ids
-from smartredis_wsgi.ids import ID, Address, new_id
+from smartredis_wsgi.ids import ID, Address, id_after, new_id, new_incarnation, stand_in
 
 
 def test_an_id_is_well_formed():
@@ -33,6 +33,11 @@ def test_an_id_that_is_like_another_has_256_random_bits_of_its_own(monkeypatch):
     )
     new_id(like="x" * 59)
     assert sum(asked) >= 32
+
+
+def test_an_incarnation_has_128_random_bits(monkeypatch):
+    monkeypatch.setattr(ids.secrets, "token_urlsafe", lambda size: f"{size} bytes")
+    assert new_incarnation() == b"16 bytes"
 
 
 def test_chance_comes_from_secrets_alone():
@@ -63,6 +68,16 @@ def test_an_address_is_always_the_same_for_an_id():
     session_id = new_id()
     assert Address.of(session_id) == Address.of(str(session_id))
     assert Address.of(session_id) != Address.of(new_id())
+
+
+def test_sessions_are_found_where_earlier_versions_have_stored_them():
+    digest = "6e20a1199bf58ddb8fadbe63725f1dd9de8440153af062ca56b70d99a22c306e"
+    slot = "{9c5729595fb287cc}"
+    assert Address.of("x" * 59) == (slot + digest, slot)
+    label, digits = "THKXg3PHrzPJnBmL", "0ffbee53001092d209d4b79f0ffb2336"
+    assert stand_in("ann's") == f"{label}:{digits}8bad616cd45cff0ff9641dcb63408a04"
+    tail = "a7Wwqqf4p5_hRf2F3iGrNH1BGj-cVNG9sP0Ez2nCMZU"
+    assert id_after("ann's", b"incarnation") == label + tail
 
 
 def test_an_address_holds_digests_only():

@@ -736,6 +736,30 @@ def test_what_can_not_be_read_is_an_empty_session_and_stays_where_it_is(
     assert key.decode().removeprefix("sess:") not in caplog.text
 
 
+def test_one_that_is_no_string_stays_where_it_is(
+    ann: After, redis: Any, caplog: Any
+) -> None:
+    (key,) = redis.keys("sess:*")
+    redis.delete(key)
+    redis.hset(key, "not", "theirs")
+    redis.expire(key, 600)
+    assert ann.visit() == {}
+    assert redis.hgetall(key) == {b"not": b"theirs"}
+    assert "can't be taken over: no string" in caplog.text
+
+
+def test_one_that_is_too_large_does_not_even_come(
+    server: Server, redis: Any, caplog: Any
+) -> None:
+    client = moved_in(server, old_apps.connect_redis(server), max_size=100)
+    (key,) = redis.keys("sess:*")
+    redis.set(key, b'{"user": "ann"}'.ljust(201), ex=600)
+    assert client.visit() == {}
+    assert "can't be taken over: too large" in caplog.text
+    redis.set(key, b'{"user": "ann"}'.ljust(200), ex=600)
+    assert client.visit() == {"user": "ann"}
+
+
 def test_what_would_be_too_large_when_unpacked_is_not_unpacked(
     server: Server, redis: Any, caplog: Any
 ) -> None:

@@ -298,6 +298,42 @@ def test_what_is_used_lives_on_with_its_index(backend: Backend) -> None:
             assert ends[0] <= ends[1] + 1000
 
 
+@pytest.mark.parametrize(
+    ("owner", "known", "left"),
+    [("ann", 700, 700), ("ann", 2000, 1000), ("ann", 400, 500), ("bob", 700, 500)],
+)
+def test_a_record_is_prolonged_for_its_owner_as_far_as_the_index_knows_it(
+    redis: redis_py.Redis, owner: str, known: int, left: int
+) -> None:
+    store = sessions(redis, ttl=1000)
+    session_id = bound(store)
+    redis.pexpire(key_of(session_id), 500_000)
+    prolong(store, session_id, owner, known)
+    assert left - 60 < redis.pttl(key_of(session_id)) / 1000 <= left
+
+
+def prolong(store: SessionStore, session_id: str, owner: str, seconds: int) -> None:
+    """Do to the record what follows when the index has prolonged its entry."""
+    now, _ = store._engine.config.client.time()
+    until_ms, name = (now + seconds) * 1000, Address.of(session_id).record
+    engine = store._engine
+    engine.wire.run(engine.records.prolong(name, digest_of(owner), until_ms))
+
+
+def test_a_server_that_takes_no_writes_any_more_prolongs_no_record(
+    redis: redis_py.Redis,
+) -> None:
+    store = sessions(redis, ttl=1000)
+    session_id = bound(store)
+    redis.pexpire(key_of(session_id), 500_000)
+    redis.config_set("min-replicas-to-write", 1)
+    try:
+        prolong(store, session_id, "ann", 700)
+    finally:
+        redis.config_set("min-replicas-to-write", 0)
+    assert redis.pttl(key_of(session_id)) <= 500_000
+
+
 def test_no_time_that_an_index_has_promised_is_taken_back(backend: Backend) -> None:
     store = sessions(**backend.options)
     session_id = bound(store)

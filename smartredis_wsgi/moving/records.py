@@ -44,11 +44,11 @@ _END = Script.named("end")
 
 
 class Peek(NamedTuple):
-    """What lies at an old key."""
+    """What lies at an old key; the last two of what is there."""
 
     kind: bytes
-    left_ms: int
-    raw: bytes
+    left_ms: int = 0
+    raw: bytes = b""
 
 
 class Found(NamedTuple):

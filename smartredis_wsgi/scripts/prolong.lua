@@ -2,14 +2,13 @@
 -- KEYS  1 record
 -- ARGV  1 owner; 2 until when in ms since the epoch; 3 ttl in ms; 4 max_lifetime in ms, 0
 --       for none; 5 nonce
--- Returns {nonce, 1 if its expiry was set; 0 if it is not there, or no more that owner's,
---   or has been prolonged for longer}.
-local record, done = KEYS[1], 0
+-- Returns {nonce}. It is left as it is if it is no more that owner's, or has been prolonged
+--   for longer, or the server takes no writes.
+local record = KEYS[1]
 local kind, meta = look_at(record)
 if kind == 'alive' and meta.owner == ARGV[1] then
   local left = left_for(meta.ttl or tonumber(ARGV[3]), meta.created, tonumber(ARGV[4]))
   local now, known = redis.call('PTTL', record), math.min(left, ARGV[2] - now_ms())
-  if now > left or now < known then done = redis.pcall('PEXPIRE', record, known) end
-  if done ~= 1 then done = 0 end
+  if now > left or now < known then redis.pcall('PEXPIRE', record, known) end
 end
-return {ARGV[5], done}
+return {ARGV[5]}
