@@ -66,7 +66,7 @@ class Entered(NamedTuple):
     """Until when the index knows the session; or why it does not."""
 
     word: str
-    until_ms: int
+    until_ms: int = 0
 
 
 class Confirmed(NamedTuple):
@@ -142,7 +142,8 @@ class Owners:
         )
 
         def read(answer: list[Any]) -> Entered:
-            return Entered(answer[0].decode(), int(answer[1]))
+            word, *until_ms = answer
+            return Entered(word.decode(), *map(int, until_ms))
 
         keys, replicas = [self.key(owner)], self._replicas
         return Call(_ENTER, keys, arguments, read, replicas=replicas)

@@ -26,7 +26,7 @@ from smartredis_wsgi import (
 )
 from smartredis_wsgi.belonging import Belonging
 from smartredis_wsgi.ids import Address
-from smartredis_wsgi.owners import Owners, digest_of
+from smartredis_wsgi.owners import Owners, Wish, digest_of
 from smartredis_wsgi.store import Records
 
 
@@ -579,6 +579,171 @@ def test_what_was_not_stored_leaves_no_entry(redis: redis_py.Redis) -> None:
         same.bind("ann")
     assert redis.keys("session:owner:*") == []
     assert is_alive(store, session.id)
+
+
+# -- the index alone -------------------------------------------------------------------
+
+
+class Index:
+    """Ann's, which is asked directly; her sessions are numbers here."""
+
+    def __init__(self, client: redis_py.Redis, **options: Any) -> None:
+        self._engine = sessions(client, **options)._engine
+        self._client = client
+
+    def ask(self, verb: str, *words: Any, **named: Any) -> Any:
+        call = getattr(self._engine.owners, verb)(digest_of("ann"), *words, **named)
+        self._engine.wire.run(call)
+        return call.result
+
+    def enter(self, number: int, digest: str, **named: Any) -> Any:
+        bound = Wish(digest_of("ann"), "")
+        name = slot(number) + digest
+        return self.ask("enter", name, 60.0, **{"bound": bound, **named})
+
+    def put(self, number: int, **changed: Any) -> None:
+        """An entry as it may lie there: bound at once, and used long ago."""
+        now = int(self._client.time()[0]) * 1000
+        parts = {"state": 0, "till": now + 60_000, "bound": now, "created": now}
+        parts |= {"used": now - 600_000, "names": A, "note": "", **changed}
+        text = " ".join(map(str, parts.values()))
+        self._client.hset(index_of(), slot(number), text)
+        self._client.expire(index_of(), 60)
+
+    def names(self, number: int) -> str | None:
+        """The digests under which a session may lie."""
+        text = self._client.hget(index_of(), slot(number))
+        return text and text.decode().split(" ")[5]
+
+
+A, B = "a" * 64, "b" * 64
+
+
+def slot(number: int) -> str:
+    return f"{{{number:016x}}}"
+
+
+@pytest.fixture
+def index(redis: redis_py.Redis) -> Index:
+    return Index(redis, max_per_owner=2)
+
+
+def test_a_session_may_be_older_than_its_entry(index: Index) -> None:
+    index.enter(1, A, created=1000.0)
+    (entry,) = index.ask("tell")
+    assert (entry.created, entry.names) == (1000.0, (slot(1) + A,))
+
+
+def test_use_gives_a_session_no_name(index: Index) -> None:
+    index.put(1)
+    assert index.ask("stay", slot(1), 60.0).word == "entered"
+    assert index.names(1) == A
+
+
+def test_the_use_of_one_ends_no_other_one_earlier(
+    index: Index, redis: redis_py.Redis
+) -> None:
+    index.put(1)
+    redis.expire(index_of(), 3000)
+    index.ask("stay", slot(1), 60.0)
+    assert redis.pttl(index_of()) > 2_900_000
+
+
+def test_a_server_without_memory_may_leave_out_what_only_prolongs(
+    index: Index, redis: redis_py.Redis
+) -> None:
+    index.put(1)
+    redis.config_set("maxmemory", 1)
+    try:
+        assert index.ask("stay", slot(1), 60.0).word == "left"
+        with pytest.raises(StoreUnavailable):
+            index.enter(1, B, bound=None)
+        assert index.names(1) == A
+        redis.delete(index_of())
+        with pytest.raises(StoreUnavailable):
+            index.enter(1, B)
+    finally:
+        redis.config_set("maxmemory", 0)
+
+
+def test_whoever_looks_drops_the_entries_whose_time_is_over(
+    index: Index, redis: redis_py.Redis
+) -> None:
+    index.put(1, till=1_000_000)
+    index.put(2)
+    redis.config_set("min-replicas-to-write", 1)  # so many as there are not
+    try:
+        assert [entry.slot for entry in index.ask("tell")] == [slot(2)]
+    finally:
+        redis.config_set("min-replicas-to-write", 0)
+    assert redis.hlen(index_of()) == 2
+    assert [entry.slot for entry in index.ask("tell")] == [slot(2)]
+    assert redis.hkeys(index_of()) == [slot(2).encode()]
+
+
+def test_a_name_that_is_entered_twice_is_one(index: Index) -> None:
+    for digest in (A, B, A, B):
+        index.enter(1, digest)
+    assert index.names(1) == f"{A},{B}"
+
+
+def test_it_tells_how_many_it_has_forgotten(index: Index) -> None:
+    assert index.ask("forget", [slot(1)]) == 0
+    for number in range(4):
+        index.put(number)
+    assert index.ask("forget", [slot(1), slot(2), slot(7)]) == 2
+    assert [index.names(number) for number in range(4)] == [A, None, None, A]
+
+
+def test_a_session_is_taken_out_with_the_last_of_its_names(index: Index) -> None:
+    index.put(1, names=f"{A},{B}")
+    assert index.ask("withdraw", slot(1) + A) == 0
+    assert index.names(1) == B
+    assert index.ask("withdraw", slot(1) + B) == 1
+    assert index.ask("withdraw", slot(1) + B) == 0
+
+
+def test_a_name_that_is_dead_is_taken_out_when_the_next_is_confirmed(
+    index: Index,
+) -> None:
+    index.put(1, names=f"{A},{B}")
+    index.ask("confirm", slot(1) + B, "", is_new=False)
+    assert index.names(1) == f"{A},{B}"
+    index.ask("confirm", slot(1) + B, slot(1) + A, is_new=False)
+    assert index.names(1) == B
+
+
+def test_who_comes_is_told_also_of_those_that_were_doomed_before(index: Index) -> None:
+    index.put(1, state=1)
+    index.put(2)
+    told = index.ask("confirm", slot(2) + A, "", is_new=True)
+    assert [entry.slot for entry in told.entries] == [slot(1)]
+
+
+def doomed_beside(index: Index, number: int) -> list[str]:
+    told = index.ask("confirm", slot(number) + A, "", is_new=True, ended=())
+    assert told.word == "lives"
+    return sorted(entry.slot for entry in told.entries)
+
+
+def test_those_that_are_no_more_take_no_place(index: Index) -> None:
+    for number in range(4):
+        index.put(number)
+    ended = [entry for entry in index.ask("tell") if entry.slot in (slot(1), slot(2))]
+    told = index.ask("confirm", slot(0) + A, "", is_new=True, ended=ended)
+    assert told == ("lives", [])
+
+
+def test_of_many_the_one_that_was_bound_last_stays(index: Index) -> None:
+    for number in range(40):
+        index.put(number, bound=1_000_000 - number)
+    assert doomed_beside(index, 0) == [slot(number) for number in range(2, 40)]
+
+
+def test_of_many_that_were_bound_at_once_the_last_by_name_stays(index: Index) -> None:
+    for number in range(40):
+        index.put(number, bound=1_000_000)
+    assert doomed_beside(index, 0) == [slot(number) for number in range(1, 39)]
 
 
 # -- Cluster ---------------------------------------------------------------------------

@@ -35,6 +35,7 @@ from smartredis_wsgi.store import (
     Loaded,
     Outcome,
     Records,
+    Tie,
     size_of,
 )
 from smartredis_wsgi.wire import Call, Wire
@@ -80,8 +81,9 @@ class Verbs:
         name: str = NAME,
         incarnation: bytes = MINE,
         ttl: float | None = None,
+        tie: Tie | None = None,
     ) -> Call[Any]:
-        return self._records.create(name, incarnation, fields, ttl)
+        return self._records.create(name, incarnation, fields, ttl, tie)
 
     def update(
         self,
@@ -679,6 +681,16 @@ def test_different_commits_are_all_applied(verbs: Verbs) -> None:
     for _ in range(40):
         assert verbs.run(verbs.update({}, None, {"n": 1})).outcome is Outcome.STORED
     assert verbs.fields() == {"n": b"40"}
+
+
+def test_what_is_run_twice_writes_twice(server: Server, redis: redis_py.Redis) -> None:
+    """On no replica may be what the first run wrote: a WAIT is to be for something."""
+    verbs = Verbs(redis).made({"a": b"1"})
+    for call in (verbs.update({"a": b"2"}), verbs.destroy()):
+        first = verbs.run(call)
+        with Monitor(server) as monitor:
+            assert verbs.run(call) == first
+        assert '"PEXPIRE"' in "".join(monitor.lines())
 
 
 # -- destroy, and who comes late -------------------------------------------------------
@@ -1540,6 +1552,16 @@ def test_a_session_keeps_a_timeout_of_its_own(backend: Backend, own: int) -> Non
     assert own * 900 < verbs.ttl_ms(OTHER) <= own * 1000
     verbs.run(verbs.update(name=OTHER, ttl=20))
     assert 0 < verbs.ttl_ms(OTHER) <= 20_000
+
+
+@pytest.mark.parametrize(("known", "left"), [(700, 700), (2000, 1000)])
+def test_a_record_is_created_for_no_longer_than_its_owners_index_knows_it(
+    backend: Backend, known: int, left: int
+) -> None:
+    verbs = Verbs(backend.client, ttl=1000)
+    now, _ = verbs.client.time()
+    verbs.made({}, tie=Tie("ann", (now + known) * 1000, binds=True))
+    assert left - 60 < verbs.ttl_ms() / 1000 <= left
 
 
 def test_a_session_is_created_with_a_timeout_of_its_own(

@@ -6,8 +6,8 @@
 --       for any number; 9 1 if it is not the owner's yet, else ''; 10.. slot and entry of
 --       each whose session is no more, which is not counted, unless it is being bound or
 --       the entry has changed; last nonce
--- Returns {nonce, outcome, until in ms since the epoch} where outcome is
---   entered; gone (it is not there, or doomed); full; or left as it is, where it was only to
+-- Returns {nonce, outcome} where outcome is
+--   entered, and until when in ms since the epoch follows; gone (it is not there, or doomed); full; or left as it is, where it was only to
 --   be known for longer and the server takes no writes. Unless entered, nothing is written.
 local index, slot, most = KEYS[1], ARGV[1], tonumber(ARGV[8])
 local binds, now, last = ARGV[5] == '1', now_ms(), tonumber(ARGV[4])
@@ -16,7 +16,7 @@ local till = now + ARGV[3]
 if last > 0 then till = math.min(till, last) end
 local entry = entry_in(redis.call('HGET', index, slot))
 if entry and entry.till <= now then entry = nil end
-if entry and entry.doomed or not entry and not binds then return {nonce, 'gone', 0} end
+if entry and entry.doomed or not entry and not binds then return {nonce, 'gone'} end
 
 if binds then
   local others = 0
@@ -24,7 +24,7 @@ if binds then
     local counts = its.joins or not (its.doomed or over[other] == text_of(its))
     if other ~= slot and counts then others = others + 1 end
   end
-  if most > 0 and joins and others >= most then return {nonce, 'full', 0} end
+  if most > 0 and joins and others >= most then return {nonce, 'full'} end
   entry = entry or {bound = now, created = tonumber(ARGV[6]) or now, names = '', till = 0}
   entry.note, entry.joins = ARGV[7], entry.joins or joins
 end
@@ -34,7 +34,7 @@ if ARGV[2] ~= '' then entry.names = with(entry.names, ARGV[2]) end
 local written = redis.pcall('HSET', index, slot, text_of(entry))
 if type(written) == 'table' then
   if binds or ARGV[2] ~= '' then return written end
-  return {nonce, 'left', 0}
+  return {nonce, 'left'}
 end
 if redis.call('PTTL', index) < till - now then
   redis.call('PEXPIREAT', index, string.format('%.0f', till))

@@ -8,9 +8,64 @@ _ONE_ID = "if len(values) < 2 and not self._config.secret:"
 _IT = "return values[0] if values else None"
 _PROLONG = "if now > left or now < known then redis.pcall('PEXPIRE', record, known) end"
 _SAME_EXPIRY = "it is given the expiry that it has"
+_SINCE = "since = math.floor(created / 1000), fresh = 0, nonces = ''}, nonce))"
+_EACH = "for i = 2, #ARGV - 1, 2 do"
+_NAMED = "if entry and ARGV[i + 1] ~= '' then"
+_USED = "if is_over and not (entry and entry.used > since and not entry.doomed) then"
+_DEAD_NAME = "if ARGV[2] ~= '' or entry.joins then"
+_LAST = "if last > 0 then till = math.min(till, last) end"
+_TILL = "if entry and entry.till <= now then entry = nil end"
+_MADE = (
+    "entry = entry or {bound = now, created = tonumber(ARGV[6]) or now, "
+    "names = '', till = 0}"
+)
+_INDEX_LEFT = "if redis.call('PTTL', index) < till - now then"
+_NO_SLOT = "behind the last slot there is the nonce, which is none"
+_NO_NAME = "no name is '': it is written as it was"
+_MOMENT = "a millisecond"
+_WITH = (
+    "if string.find(',' .. names .. ',', ',' .. name .. ',', 1, true) then "
+    "return names end"
+)
+_TEXTS = "for i = first, #words - 1, 2 do texts[words[i]] = words[i + 1] end"
+_LASTS = "local flat, found, now, last = redis.call('HGETALL', index), {}, now_ms(), 0"
+_ALIVE = "if entry and entry.till > now then"
+_ENDS = (
+    "if last > 0 then redis.pcall('PEXPIREAT', index, string.format('%.0f', last)) end"
+)
+_NO_INDEX = "an index without an entry is none"
+_BACK = "the last slot is the third word from the end"
 _ANY_LENGTH = "a handle of any length from 6 to 12 serves"
 
 EXPLAINED: dict[tuple[str, str, str], str] = {
+    ("scripts/create.lua", _SINCE, _SINCE.replace("1000", "1001")): (
+        "packed sets it to now, where it is long ago"
+    ),
+    ("scripts/owner_confirm.lua", _DEAD_NAME, _DEAD_NAME.replace("2", "3")): _NO_NAME,
+    (
+        "scripts/owner_enter.lua",
+        _LAST,
+        _LAST.replace("0", "1"),
+    ): "nothing ended in 1970",
+    ("scripts/owner_enter.lua", _TILL, _TILL.replace("<=", "<")): _MOMENT,
+    ("scripts/owner_enter.lua", _MADE, _MADE.replace("= 0", "= 1")): "1970 is over",
+    ("scripts/owner_enter.lua", _INDEX_LEFT, _INDEX_LEFT.replace("<", "<=")): (
+        _SAME_EXPIRY
+    ),
+    ("scripts/owner_forget.lua", _EACH, _EACH.replace("- 1", "+ 1")): _NO_SLOT,
+    ("scripts/owner_forget.lua", _EACH, _EACH.replace("- 1", "- 2")): _BACK,
+    ("scripts/owner_forget.lua", _NAMED, _NAMED.replace("i + 1", "i - 1")): _NO_NAME,
+    ("scripts/owner_forget.lua", _NAMED, _NAMED.replace("i + 1", "i + 2")): _NO_NAME,
+    ("scripts/owner_forget.lua", _USED, _USED.replace(">", ">=")): _MOMENT,
+    ("scripts/owner.lua", _WITH, _WITH.replace("true", "false")): (
+        "no digest has a character that is magic in a pattern"
+    ),
+    ("scripts/owner.lua", _TEXTS, _TEXTS.replace("- 1", "+ 1")): _NO_SLOT,
+    ("scripts/owner.lua", _TEXTS, _TEXTS.replace("- 1", "- 2")): _BACK,
+    ("scripts/owner.lua", _LASTS, _LASTS.replace("0", "1")): _NO_INDEX,
+    ("scripts/owner.lua", _ALIVE, _ALIVE.replace(">", ">=")): _MOMENT,
+    ("scripts/owner.lua", _ENDS, _ENDS.replace(">", ">=")): _NO_INDEX,
+    ("scripts/owner.lua", _ENDS, _ENDS.replace("> 0", "> 1")): _NO_INDEX,
     ("scripts/prolong.lua", _PROLONG, _PROLONG.replace(">", ">=")): _SAME_EXPIRY,
     ("scripts/prolong.lua", _PROLONG, _PROLONG.replace("<", "<=")): _SAME_EXPIRY,
     ("scripts/load.lua", _MANY, _MANY.replace("1000", "1001")): "a limit of cost alone",

@@ -38,7 +38,7 @@ TESTED_BY = {
     "scripts/load.lua": [*_RECORDS, "session"],
     "scripts/create.lua": _RECORDS,
     "scripts/update.lua": _RECORDS,
-    "scripts/destroy.lua": _RECORDS,
+    "scripts/destroy.lua": [*_RECORDS, "owners"],
     **{f"scripts/{name}.lua": ["owners"] for name in _OF_OWNERS},
     "scripts/end.lua": ["moving"],
     "scripts/peek.lua": ["moving"],

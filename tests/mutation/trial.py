@@ -17,7 +17,7 @@ from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
-from explorer.mutants import TESTS
+from explorer.mutants import PACKAGE, TESTS
 
 SECONDS = 60.0
 _WORDS = (
@@ -53,6 +53,7 @@ def _memory() -> tempfile.TemporaryDirectory[str]:
 
 
 def _play(folder: str, words: Sequence[str]) -> None:
+    assert PACKAGE.name not in sys.modules
     os.setsid()
     os.chdir(TESTS)
     nothing = os.open(os.devnull, os.O_RDWR)
