@@ -389,6 +389,11 @@ def test_what_is_poured_is_seen_by_who_holds_the_objects() -> None:
     assert held["t"] is tags
 
 
+def test_what_is_equal_stays_the_object_that_is_held() -> None:
+    held: list[int] = [1]
+    assert pour([1], held) is held
+
+
 @pytest.mark.parametrize(("value", "into"), [((1,), [1]), (1, [1]), ([1], None)])
 def test_what_is_of_another_type_is_not_poured(value: Any, into: Any) -> None:
     before = copy.copy(into)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 _HANDLE = "return self.record[len(self.lock) :][:8]"
 _MANY = "if whole and (meta.size <= whole or redis.call('HLEN', record) > 1000) then"
 _ONE_ID = "if len(values) < 2 and not self._config.secret:"
@@ -75,3 +77,14 @@ EXPLAINED: dict[tuple[str, str, str], str] = {
     ("ids.py", _HANDLE, _HANDLE.replace("[:8]", "[: 9]")): _ANY_LENGTH,
 }
 """File, line before, line now: the reason."""
+
+_EQUALS = re.compile(r"(?<=\) )[!=]=|[!=]=(?= (?:kind|ABSENT|None|[A-Z]\w+\.[A-Z]+)\b)")
+_IS = {"==": "is", "!=": "is not"}
+
+
+def reason(file: str, old: str, new: str) -> str | None:
+    """Why nobody can see the change, if somebody has thought of it."""
+    for equals in _EQUALS.finditer(new):
+        if new[: equals.start()] + _IS[equals[0]] + new[equals.end() :] == old:
+            return "a type, None or an Enum's member equals itself alone"
+    return EXPLAINED.get((file, old, new))

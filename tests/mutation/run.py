@@ -20,7 +20,7 @@ from explorer.run import Line
 from servers import Server
 
 from . import lua
-from .explained import EXPLAINED
+from .explained import reason
 from .trial import passes
 
 _RECORDS = ["store", "round_trips", "rotation", "conflicts"]
@@ -65,7 +65,7 @@ class Mutant(NamedTuple):
     @property
     def reason(self) -> str | None:
         """Why nobody can see it, if somebody has thought of it."""
-        return EXPLAINED.get((self.file, *self.change))
+        return reason(self.file, *self.change)
 
 
 def mutants_of(file: str, client: redis.Redis) -> Iterator[Mutant]:

@@ -20,10 +20,11 @@ from pathlib import Path
 from explorer.mutants import PACKAGE, TESTS
 
 SECONDS = 60.0
+_OTHER_SERVERS = "redis-6.2", "redis-7", "memory", "cluster", "redlock", "master"
 _WORDS = (
     *("-x", "-q", "-n0", "-p", "no:randomly", "--failed-first"),
     *("--assert=plain", "--hypothesis-profile=trial"),
-    *("-k", "not redis-6.2 and not redis-7 and not memory and not cluster"),
+    *("-k", " and ".join(f"not {name}" for name in _OTHER_SERVERS)),
 )
 _FORKS = multiprocessing.get_context("forkserver")
 _FORKS.set_forkserver_preload(
