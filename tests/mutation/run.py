@@ -24,7 +24,6 @@ from .explained import reason
 from .trial import passes
 
 _RECORDS = ["store", "round_trips", "rotation", "conflicts"]
-_LOCKS = ["round_trips", "locks"]
 _OWNERS = ("owner", "owner_confirm", "owner_enter", "owner_forget", "owner_tell")
 _OF_OWNERS = (*_OWNERS, "prolong")
 TESTED_BY = {
@@ -42,8 +41,8 @@ TESTED_BY = {
     **{f"scripts/{name}.lua": ["owners"] for name in _OF_OWNERS},
     "scripts/end.lua": ["moving"],
     "scripts/peek.lua": ["moving"],
-    "scripts/acquire.lua": _LOCKS,
-    "scripts/extend.lua": _LOCKS,
+    "scripts/acquire.lua": ["acquire", "locks"],
+    "scripts/extend.lua": ["round_trips", "locks"],
     "scripts/glance.lua": ["cli"],
 }
 """The files that are mutated, and the test files that are to see it, fastest first."""
