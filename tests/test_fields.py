@@ -1,6 +1,7 @@
 """What changed since the fields were loaded. No server here."""
 
 import copy
+import enum
 import math
 
 import pytest
@@ -51,6 +52,10 @@ def test_changes_are_false_when_empty_and_true_otherwise():
     assert Changes({"a": b"1"}, frozenset(), {})
     assert Changes({}, frozenset({"a"}), {})
     assert Changes({}, frozenset(), {"a": 0})
+
+
+def test_every_change_counts():
+    assert Changes({"a": b"1"}, frozenset("bc"), dict.fromkeys("defg", 1)).count == 7
 
 
 def test_fresh_fields_have_no_changes():
@@ -318,6 +323,13 @@ def test_rebase_shows_what_others_changed():
     assert not some.changes()
 
 
+def test_rebase_shows_the_sum_with_what_others_stored():
+    some = fields(n=5)
+    some.add("n", 1)
+    some.rebase({"n": b"7"})
+    assert some["n"] == 8
+
+
 def test_rebase_leaves_nothing_to_delete_where_there_is_nothing():
     some = fields(a=1)
     del some["a"]
@@ -352,6 +364,32 @@ def test_what_is_committed_is_no_change_any_more():
     assert some.changes().sets == {"a": JSON.encode([1, 2, 3])}
 
 
+def test_what_was_committed_follows_what_others_store():
+    some = fields()
+    some["a"] = [1]
+    some.committed(some.changes(), {})
+    some.rebase({"a": b"[2]"})
+    assert some["a"] == [2]
+    assert not some.changes()
+
+
+def test_what_is_changed_while_it_is_committed_is_still_a_change():
+    some = fields()
+    some.update(a=1, b=1)
+    some.add("more", 2)
+    some.add("less", 2)
+    some.add("same", 1000)
+    changes = some.changes()
+    some["a"] = True
+    del some["b"]
+    for name, by in (("more", 3), ("less", -5), ("same", 1), ("same", -1)):
+        some.add(name, by)
+    some.committed(changes, {"more": b"2", "less": b"2", "same": b"1000"})
+    added, read_as = {"more": 3, "less": -5}, {"a": b"1", "b": b"1"}
+    now = Changes({"a": b"true"}, frozenset("b"), added, read_as)
+    assert some.changes() == now
+
+
 def test_what_was_added_to_what_is_not_known_is_not_known_after_the_commit():
     some = Fields(JSON)
     some.add("n", 1)
@@ -384,6 +422,51 @@ def test_a_sum_that_was_deleted_can_be_set_and_added_to_again():
         assert dict(some) == {}
         again(some)
         assert dict(some) == {"n": 1}
+
+
+# -- fields whose bytes are left in the store ----------------------------------------
+
+
+def test_bytes_are_lacking_where_nothing_is_assigned_or_deleted():
+    some = Fields(JSON, {"a": b"1"}, left={"b", "c", "d"})
+    some["c"] = 1
+    del some["d"]
+    assert [name for name in "abcde" if some.lacks(name)] == ["b"]
+
+
+def test_what_was_left_is_there_once_it_is_filled_or_is_no_more():
+    some = Fields(JSON, {"a": b"1"}, left={"b", "c"})
+    assert sorted(some) == ["a", "b", "c"]
+    some.fill({"b": b"[2]", "c": None})
+    assert dict(some) == {"a": 1, "b": [2]}
+    assert sorted(some.asked) == ["a", "b"]
+
+
+# -- values that were not written here -----------------------------------------------
+
+DEEP = b"[" * 70 + b"]" * 70  # can be read, and would not be written
+
+
+def test_what_would_not_be_written_is_refused_only_if_it_was_changed():
+    stored = b'["b", ' + DEEP + b"]"
+    some = Fields(JSON, {"a": stored})
+    assert some["a"][0] == "b"
+    assert not some.changes()
+    for first in ("a", "c"):
+        some["a"][0] = first
+        with pytest.raises(EncodeError, match="'a'"):
+            some.changes()
+    some["a"] = JSON.decode(stored)
+    with pytest.raises(EncodeError, match="'a'"):
+        some.changes()
+
+
+def test_what_is_equal_and_would_not_be_written_is_refused():
+    some = Fields(JSON, {"a": b"[1]"})
+    some["a"][0] = enum.IntEnum("Color", "RED").RED
+    assert some["a"] == [1]
+    with pytest.raises(EncodeError, match="'a'"):
+        some.changes()
 
 
 # -- what a change was read as -------------------------------------------------------

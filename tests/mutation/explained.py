@@ -37,6 +37,11 @@ _ENDS = (
 )
 _NO_INDEX = "an index without an entry is none"
 _BACK = "the last slot is the third word from the end"
+_SLOTS = "@dataclass(slots=True)  # frozen, it would take three times as long to make"
+_BEFORE = "if self._stored.get(name) != before.get(name):"
+_HELD = "if self._read.get(name) is value and self._is_as_planted(stored, value):"
+_READ_AGAIN = "except (ValueError, RecursionError):"
+_RAISED = "CosmicRayTestingException"
 _ANY_LENGTH = "a handle of any length from 6 to 12 serves"
 
 EXPLAINED: dict[tuple[str, str, str], str] = {
@@ -73,6 +78,22 @@ EXPLAINED: dict[tuple[str, str, str], str] = {
     ("scripts/load.lua", _MANY, _MANY.replace("1000", "1001")): "a limit of cost alone",
     ("cookie.py", _ONE_ID, _ONE_ID.replace("2", "1")): "a short cut",
     ("cookie.py", _IT, _IT.replace("[0]", "[ -1]")): "there is one at most",
+    ("fields.py", _SLOTS, _SLOTS.replace("True", "False")): "a saving alone",
+    ("fields.py", _BEFORE, _BEFORE.replace("!=", "is not")): (
+        "what is equal is poured into what holds it already"
+    ),
+    ("fields.py", _HELD, _HELD.replace(" is ", " == ")): (
+        "what is assigned is never read as well"
+    ),
+    ("fields.py", _READ_AGAIN, _READ_AGAIN.replace("ValueError", _RAISED)): (
+        "what was read can be read again"
+    ),
+    ("fields.py", _READ_AGAIN, _READ_AGAIN.replace("RecursionError", _RAISED)): (
+        "only where the stack is fuller than when it was read"
+    ),
+    ("fields.py", "return one is other", "return one == other"): (
+        "ABSENT equals itself alone"
+    ),
     ("ids.py", _HANDLE, _HANDLE.replace("[:8]", "[: 7]")): _ANY_LENGTH,
     ("ids.py", _HANDLE, _HANDLE.replace("[:8]", "[: 9]")): _ANY_LENGTH,
 }
