@@ -20,7 +20,10 @@ from pathlib import Path
 from explorer.mutants import PACKAGE, TESTS
 
 SECONDS = 60.0
-_OTHER_SERVERS = "redis-6.2", "redis-7", "memory", "cluster", "redlock", "master"
+_OTHER_SERVERS = (
+    *("redis-6.2", "redis-7", "[memory", "memory]"),
+    *("cluster", "redlock", "master"),
+)
 _WORDS = (
     *("-x", "-q", "-n0", "-p", "no:randomly", "--failed-first"),
     *("--assert=plain", "--hypothesis-profile=trial"),
