@@ -42,9 +42,24 @@ _BEFORE = "if self._stored.get(name) != before.get(name):"
 _HELD = "if self._read.get(name) is value and self._is_as_planted(stored, value):"
 _READ_AGAIN = "except (ValueError, RecursionError):"
 _RAISED = "CosmicRayTestingException"
+_SIGNAL_ENDS = "redis.call('PEXPIRE', KEYS[4], 1000)"
+_WAITS = "local waits = others > 0 and redis.call('ZSCORE', waiters, token)"
+_OTHERS = "if others > 0 then"
+_NOW = "now = time[1] * 1000 + math.floor(time[2] / 1000)"
+_WAITERS_END = "redis.call('PEXPIRE', waiters, ARGV[4] + 1000)"
+_SAVING = "a command that is saved where nobody waits"
 _ANY_LENGTH = "a handle of any length from 6 to 12 serves"
 
 EXPLAINED: dict[tuple[str, str, str], str] = {
+    ("scripts/acquire.lua", _SIGNAL_ENDS, _SIGNAL_ENDS.replace("1000", "1001")): (
+        _MOMENT
+    ),
+    ("scripts/acquire.lua", _WAITS, _WAITS.replace(">", ">=")): _SAVING,
+    ("scripts/acquire.lua", _OTHERS, _OTHERS.replace(">", ">=")): _SAVING,
+    ("scripts/acquire.lua", _NOW, _NOW.replace("/ 1000", "/ 1001")): _MOMENT,
+    ("scripts/acquire.lua", _WAITERS_END, _WAITERS_END.replace("1000", "1001")): (
+        _MOMENT
+    ),
     ("scripts/create.lua", _SINCE, _SINCE.replace("1000", "1001")): (
         "packed sets it to now, where it is long ago"
     ),
