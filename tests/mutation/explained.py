@@ -30,12 +30,10 @@ _WITH = (
     "return names end"
 )
 _TEXTS = "for i = first, #words - 1, 2 do texts[words[i]] = words[i + 1] end"
-_LASTS = "local flat, found, now, last = redis.call('HGETALL', index), {}, now_ms(), 0"
 _ALIVE = "if entry and entry.till > now then"
 _ENDS = (
     "if last > 0 then redis.pcall('PEXPIREAT', index, string.format('%.0f', last)) end"
 )
-_NO_INDEX = "an index without an entry is none"
 _BACK = "the last slot is the third word from the end"
 _SLOTS = "@dataclass(slots=True)  # frozen, it would take three times as long to make"
 _BEFORE = "if self._stored.get(name) != before.get(name):"
@@ -84,10 +82,8 @@ EXPLAINED: dict[tuple[str, str, str], str] = {
     ),
     ("scripts/owner.lua", _TEXTS, _TEXTS.replace("- 1", "+ 1")): _NO_SLOT,
     ("scripts/owner.lua", _TEXTS, _TEXTS.replace("- 1", "- 2")): _BACK,
-    ("scripts/owner.lua", _LASTS, _LASTS.replace("0", "1")): _NO_INDEX,
     ("scripts/owner.lua", _ALIVE, _ALIVE.replace(">", ">=")): _MOMENT,
-    ("scripts/owner.lua", _ENDS, _ENDS.replace(">", ">=")): _NO_INDEX,
-    ("scripts/owner.lua", _ENDS, _ENDS.replace("> 0", "> 1")): _NO_INDEX,
+    ("scripts/owner.lua", _ENDS, _ENDS.replace("> 0", "> 1")): "1970 is over",
     ("scripts/prolong.lua", _PROLONG, _PROLONG.replace(">", ">=")): _SAME_EXPIRY,
     ("scripts/prolong.lua", _PROLONG, _PROLONG.replace("<", "<=")): _SAME_EXPIRY,
     ("scripts/load.lua", _MANY, _MANY.replace("1000", "1001")): "a limit of cost alone",
