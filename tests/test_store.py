@@ -69,6 +69,11 @@ class Verbs:
         self._wire.run(call)
         return call.result
 
+    def bear(self, call: Call[Any], nonce: bytes) -> Call[Any]:
+        """The call with that nonce, as if by chance."""
+        call.nonce, call._operands = nonce, (*call._operands[:-1], nonce)
+        return call
+
     def key(self, name: str = NAME) -> str:
         return self._records.key(name)
 
@@ -218,6 +223,16 @@ def test_a_record_comes_back_as_it_was_created(verbs: Verbs) -> None:
     assert seconds - 60 < loaded.created <= seconds + 1
     (created_ms,) = created.detail
     assert int(created_ms) == round(loaded.created * 1000)
+
+
+def test_a_record_may_have_thousands_of_fields(redis: redis_py.Redis) -> None:
+    fields = {f"{number}": b"1" for number in range(1200)}
+    verbs = Verbs(redis).made(fields)
+    assert verbs.fields() == fields
+    assert verbs.run(verbs.update(dict.fromkeys(fields, b"2"))) == stored(2)
+    assert verbs.fields() == dict.fromkeys(fields, b"2")
+    assert verbs.run(verbs.update({}, set(fields))) == stored(3)
+    assert verbs.fields() == {}
 
 
 def test_a_create_takes_no_key_that_is_in_use(verbs: Verbs) -> None:
@@ -1033,8 +1048,9 @@ DAMAGE += [(name, None) for name in PARTS]
 DAMAGE += [
     (name, garbage)
     for name in ("version", "created", "size", "ttl", "since", "fresh")
-    for garbage in (b"", b"\xff", b"1.5", b"nan", b"-1", b"9" * 16)
+    for garbage in (b"", b"\xff", b"1.5", b"nan", b"-1", b"1" + b"0" * 15)
 ]
+DAMAGE += [("ttl", b"0")]
 
 
 def damage(
@@ -1204,6 +1220,24 @@ def test_a_record_forgets_its_commits_after_a_minute_or_two(
     assert first.outcome is Outcome.STORED
     assert nonces(verbs) == known
     assert verbs.run(call) == first
+
+
+@pytest.mark.parametrize(
+    ("nonce", "nonces", "later"),
+    [
+        (b"aaaaaaaa", b"xxxxxxxaaaaaaaaa", 1),
+        (b"a+b/c+de", b"xxa+b/c+dexxxxxxa+b/c+de", 2),
+    ],
+)
+def test_a_commit_is_not_known_by_parts_of_others(
+    verbs: Verbs, nonce: bytes, nonces: bytes, later: int
+) -> None:
+    verbs.made({"n": b"5"})
+    now, _ = verbs.client.time()
+    known = {"since": now, "fresh": 3, "nonces": nonces}
+    set_meta(verbs.client, verbs.key(), version=10, **known)
+    call = verbs.bear(verbs.update({}, None, {"n": 1}), nonce)
+    assert verbs.run(call) == stored(10 - later, b"5")
 
 
 def test_a_creation_is_known_after_other_commits(verbs: Verbs) -> None:

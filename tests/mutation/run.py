@@ -125,6 +125,6 @@ def main(words: Sequence[str] | None = None) -> int:
             print(f"{file:<22}{counts}{told:>11,}{len(lost) - told:>8,}", flush=True)
             for mutant in lost:
                 old, new = mutant.change
-                print(f"  {old!r}\n  {new!r}\n    {mutant.reason or '?'}", flush=True)
+                print(f"- {old}\n+ {new}\n  {mutant.reason or '?'}", flush=True)
             unseen += [mutant for mutant in lost if mutant.reason is None]
     return 1 if unseen else 0
