@@ -23,7 +23,7 @@ from . import lua
 from .explained import reason
 from .trial import passes
 
-_RECORDS = ["store", "round_trips", "rotation", "conflicts"]
+_RECORDS = ["store", "familiar", "round_trips", "conflicts"]
 _OWNERS = ("owner", "owner_confirm", "owner_enter", "owner_forget", "owner_tell")
 _OF_OWNERS = (*_OWNERS, "prolong")
 TESTED_BY = {
@@ -34,7 +34,7 @@ TESTED_BY = {
     "fields.py": ["fields", "conflicts"],
     "store.py": _RECORDS,
     "scripts/record.lua": _RECORDS,
-    "scripts/load.lua": [*_RECORDS, "session"],
+    "scripts/load.lua": _RECORDS,
     "scripts/create.lua": _RECORDS,
     "scripts/update.lua": _RECORDS,
     "scripts/destroy.lua": [*_RECORDS, "owners"],
