@@ -8,7 +8,7 @@ import json
 import logging
 import pickle
 import random
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any
 
 import pytest
@@ -77,8 +77,11 @@ class Verbs:
     def key(self, name: str = NAME) -> str:
         return self._records.key(name)
 
-    def load(self, name: str = NAME) -> Call[Any]:
-        return self._records.load(name)
+    def load(self, name: str = NAME, asked: Collection[str] = ()) -> Call[Any]:
+        return self._records.load(name, asked)
+
+    def fetch(self, fields: Collection[str]) -> Call[Any]:
+        return self._records.fetch(NAME, fields)
 
     def create(
         self,
@@ -230,9 +233,34 @@ def test_a_record_may_have_thousands_of_fields(redis: redis_py.Redis) -> None:
     verbs = Verbs(redis).made(fields)
     assert verbs.fields() == fields
     assert verbs.run(verbs.update(dict.fromkeys(fields, b"2"))) == stored(2)
-    assert verbs.fields() == dict.fromkeys(fields, b"2")
+    changed = dict.fromkeys(fields, b"2")
+    assert verbs.fields() == verbs.run(verbs.fetch(fields)).fields == changed
     assert verbs.run(verbs.update({}, set(fields))) == stored(3)
     assert verbs.fields() == {}
+
+
+def test_a_large_field_that_is_asked_for_comes_and_is_not_left(
+    redis: redis_py.Redis,
+) -> None:
+    big = b"x" * 500_000
+    verbs = Verbs(redis).made({"asked": big, "other": big, "small": b"1"})
+    loaded = verbs.run(verbs.load(asked=["asked"]))
+    assert loaded.fields == {"asked": big, "small": b"1"}
+    assert list(loaded.left) == ["other"]
+
+
+def test_a_server_that_takes_no_writes_tells_what_lives(redis: redis_py.Redis) -> None:
+    verbs = Verbs(redis, touch_every=0).made({"a": b"1"})
+    verbs.client.pexpire(verbs.key(), 60_000)
+    make_old(verbs, 100)
+    strict = Verbs(redis, max_lifetime=60)
+    redis.config_set("min-replicas-to-write", 1)
+    try:
+        loaded = verbs.run(verbs.load())
+        assert (loaded.fields, loaded.prolonged) == ({"a": b"1"}, False)
+        assert strict.run(strict.load()).kind is Kind.ABSENT
+    finally:
+        redis.config_set("min-replicas-to-write", 0)
 
 
 def test_a_create_takes_no_key_that_is_in_use(verbs: Verbs) -> None:

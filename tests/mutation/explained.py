@@ -12,12 +12,12 @@ from pathlib import Path
 def _explained() -> dict[tuple[str, str, str], str]:
     told, file, old, new = dict[tuple[str, str, str], str](), "", "", ""
     for line in Path(__file__).with_suffix(".txt").read_text("utf-8").splitlines():
-        match line[:2], line[2:]:
-            case "- ", old:
+        match line[:1], line[2:]:
+            case "-", old:
                 pass
-            case "+ ", new:
+            case "+", new:
                 pass
-            case "  ", why:
+            case " ", why:
                 told[file, old, new] = why
             case _ if line:
                 file = line
