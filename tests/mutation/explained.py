@@ -27,13 +27,18 @@ def _explained() -> dict[tuple[str, str, str], str]:
 EXPLAINED = _explained()
 """File, line before, line now: the reason."""
 
-_EQUALS = re.compile(r"(?<=\) )[!=]=|[!=]=(?= (?:kind|ABSENT|None|[A-Z]\w+\.[A-Z]+)\b)")
+_EQUALS = re.compile(
+    r"(?P<type>type\(\w+\) )?(?P<equals>[!=]=)"
+    r"(?P<single> (?:kind|ABSENT|None|[A-Z]\w+\.[A-Z]+)\b)?"
+)
 _IS = {"==": "is", "!=": "is not"}
 
 
 def reason(file: str, old: str, new: str) -> str | None:
     """Why nobody can see the change, if somebody has thought of it."""
-    for equals in _EQUALS.finditer(new):
-        if new[: equals.start()] + _IS[equals[0]] + new[equals.end() :] == old:
+    for found in _EQUALS.finditer(new):
+        start, end = found.span("equals")
+        is_one_of_a_kind = found["type"] or found["single"]
+        if is_one_of_a_kind and new[:start] + _IS[new[start:end]] + new[end:] == old:
             return "a type, None or an Enum's member equals itself alone"
     return EXPLAINED.get((file, old, new))
