@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from explorer.mutants import PACKAGE
 from mutation import lua
-from mutation.explained import EXPLAINED
+from mutation.explained import EXPLAINED, reason
 from mutation.run import TESTED_BY, Mutant, is_seen
 
 LINES = {
@@ -49,6 +49,13 @@ def test_each_script_and_no_other_is_mutated() -> None:
 def test_what_is_explained_stands_in_the_file() -> None:
     for file, old, _ in EXPLAINED:
         assert old in (PACKAGE / file).read_text("utf-8"), (file, old)
+
+
+def test_what_equals_itself_alone_is_explained() -> None:
+    for whole in ("if type(a) is b:", "if a is None or b:", "x = a is Kind.ALIVE"):
+        assert reason("merge.py", whole, whole.replace("is", "=="))
+    assert not reason("merge.py", "if f(a) is b:", "if f(a) == b:")
+    assert not reason("merge.py", "if a is None:", "if a is not None:")
 
 
 SEEN = {
