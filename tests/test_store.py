@@ -107,12 +107,13 @@ class Verbs:
         ttl: float | None = None,
         new_name: str | None = None,
         read_as: Mapping[str, bytes | None] | None = None,
+        tie: Tie | None = None,
     ) -> Call[Any]:
         changes = Changes(
             sets or {}, frozenset(deletions or ()), additions or {}, read_as or {}
         )
         basis = Basis(incarnation, version, lock, token)
-        return self._records.update(name, changes, basis, ttl, new_name)
+        return self._records.update(name, changes, basis, ttl, new_name, tie=tie)
 
     def destroy(self, name: str = NAME) -> Call[Any]:
         return self._records.destroy(name)
@@ -1624,6 +1625,41 @@ def test_a_record_is_created_for_no_longer_than_its_owners_index_knows_it(
     now, _ = verbs.client.time()
     verbs.made({}, tie=Tie("ann", (now + known) * 1000, binds=True))
     assert left - 60 < verbs.ttl_ms() / 1000 <= left
+
+
+@pytest.mark.parametrize(("known", "left"), [(700, 700), (2000, 1000), (None, 800)])
+def test_a_commit_lets_a_record_live_as_its_owners_index_knows_it(
+    redis: redis_py.Redis, known: int | None, left: int
+) -> None:
+    verbs = Verbs(redis, ttl=1000).made({})
+    now, _ = redis.time()
+    call = verbs.update({}, tie=Tie("ann", (now + 800) * 1000, binds=True))
+    assert verbs.run(call).outcome is Outcome.STORED
+    assert meta_of(redis, verbs.key())["owner"] == b"ann"
+    tie = Tie("ann", (now + known) * 1000, binds=False) if known else None
+    again = verbs.run(verbs.update({"a": b"1"}, tie=tie))
+    assert (again.outcome, again.owner) == (Outcome.STORED, "ann")
+    assert left - 60 < verbs.ttl_ms() / 1000 <= left
+
+
+def test_what_is_owned_gets_no_name_that_the_index_does_not_have(
+    redis: redis_py.Redis,
+) -> None:
+    verbs = Verbs(redis)
+    now, _ = redis.time()
+    verbs.made({}, tie=Tie("ann", (now + 800) * 1000, binds=True))
+    created = meta_of(redis, verbs.key())["created"]
+    refused = verbs.run(verbs.update(new_name=OTHER))
+    assert (refused.outcome, refused.owner) == (Outcome.OWNED, "ann")
+    assert refused.detail == [b"0", created]
+
+
+def test_a_lock_that_is_no_string_is_nobodys(redis: redis_py.Redis) -> None:
+    verbs = Verbs(redis).made({})
+    redis.rpush("lock", "x")
+    redis.expire("lock", 60)
+    call = verbs.update({"a": b"1"}, lock="lock", token=b"mine")
+    assert verbs.run(call).outcome is Outcome.STORED
 
 
 def test_a_session_is_created_with_a_timeout_of_its_own(
