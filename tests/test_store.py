@@ -1651,7 +1651,7 @@ def test_what_is_owned_gets_no_name_that_the_index_does_not_have(
     created = meta_of(redis, verbs.key())["created"]
     refused = verbs.run(verbs.update(new_name=OTHER))
     assert (refused.outcome, refused.owner) == (Outcome.OWNED, "ann")
-    assert refused.detail == [b"0", created]
+    assert refused.detail == [0, created]
 
 
 def test_a_lock_that_is_no_string_is_nobodys(redis: redis_py.Redis) -> None:
