@@ -170,6 +170,7 @@ def test_small_and_empty_values_come_back(name, value):
         (2**63, b'{"$int":"9223372036854775808"}'),
         ({1: "a"}, b'{"$dict":[[1,"a"]]}'),
         ({"$a": 1}, b'{"$dict":[["$a",1]]}'),
+        ({"": 1, "#a": 2}, b'{"":1,"#a":2}'),
     ],
 )
 def test_json_is_stored_as_one_would_read_it_in_redis_cli(value, raw):
