@@ -7,8 +7,11 @@
 --       each whose session is no more, which is not counted, unless it is being bound or
 --       the entry has changed; last nonce
 -- Returns {nonce, outcome} where outcome is
---   entered, and until when in ms since the epoch follows; gone (it is not there, or doomed); full; or left as it is, where it was only to
---   be known for longer and the server takes no writes. Unless entered, nothing is written.
+--   entered  and until when in ms since the epoch follows
+--   gone     it is not there, or doomed
+--   full     so many others are there
+--   left     as it is: it was only to be known for longer, and the server takes no writes
+-- Unless entered, nothing is written.
 local index, slot, most = KEYS[1], ARGV[1], tonumber(ARGV[8])
 local binds, now, last = ARGV[5] == '1', now_ms(), tonumber(ARGV[4])
 local joins, over, nonce = ARGV[9] == '1', texts_in(ARGV, 10), ARGV[#ARGV]
