@@ -107,16 +107,23 @@ class Verbs:
         ttl: float | None = None,
         new_name: str | None = None,
         read_as: Mapping[str, bytes | None] | None = None,
+        grace: float | None = None,
+        trace: float = 0.0,
         tie: Tie | None = None,
     ) -> Call[Any]:
         changes = Changes(
             sets or {}, frozenset(deletions or ()), additions or {}, read_as or {}
         )
         basis = Basis(incarnation, version, lock, token)
-        return self._records.update(name, changes, basis, ttl, new_name, tie=tie)
+        return self._records.update(
+            name, changes, basis, ttl, new_name, grace, trace, tie
+        )
 
-    def destroy(self, name: str = NAME) -> Call[Any]:
-        return self._records.destroy(name)
+    def owner_of(self, name: str = NAME) -> Call[Any]:
+        return self._records.owner_of(name)
+
+    def destroy(self, name: str = NAME, owner: str = "") -> Call[Any]:
+        return self._records.destroy(name, owner)
 
     def made(self, fields: Mapping[str, bytes], **options: Any) -> Verbs:
         """The same verbs, the record being there now."""
@@ -747,6 +754,48 @@ def test_a_tombstone_lives_as_long_as_configured(backend: Backend) -> None:
     verbs.made({"a": b"1"}, name=OTHER)
     verbs.run(verbs.update(name=OTHER, new_name="{slot}third"))
     assert 30_000 < verbs.ttl_ms(OTHER) <= 40_000
+
+
+def test_a_rotation_leaves_its_traces_for_as_long_as_asked(
+    redis: redis_py.Redis,
+) -> None:
+    verbs = Verbs(redis, delete_expiry=40, rotate_grace=20)
+    for grace, trace, left in [(None, 0, 40), (0, 30, 40), (0, 50, 50), (60, 0, 60)]:
+        with one_case(redis, (grace, trace)):
+            call = verbs.made({}).update(new_name=OTHER, grace=grace, trace=trace)
+            assert verbs.run(call).outcome is Outcome.STORED
+            assert left - 10 < verbs.ttl_ms() / 1000 <= left
+            loaded = verbs.run(verbs.load())
+            assert loaded.in_grace is (grace != 0)
+
+
+def test_a_rotation_and_a_destroy_wait_for_replicas_and_nothing_else(
+    redis: redis_py.Redis,
+) -> None:
+    verbs = Verbs(redis, wait_replicas=2)
+    waiting = verbs.update(new_name=OTHER), verbs.destroy()
+    assert [call.replicas for call in waiting] == [2, 2]
+    others = verbs.load(), verbs.create({}), verbs.update({"a": b"1"})
+    assert not any(call.replicas for call in others)
+
+
+def test_the_owner_is_told_of_what_is_alive(redis: redis_py.Redis) -> None:
+    verbs = Verbs(redis)
+    assert verbs.run(verbs.owner_of()) == (Kind.ABSENT, "")
+    now, _ = redis.time()
+    verbs.made({}, tie=Tie("ann", (now + 800) * 1000, binds=True))
+    verbs.made({}, name=OTHER)
+    assert verbs.run(verbs.owner_of()) == (Kind.ALIVE, "ann")
+    assert verbs.run(verbs.owner_of(OTHER)) == (Kind.ALIVE, "")
+    verbs.run(verbs.destroy())
+    assert verbs.run(verbs.owner_of()) == (Kind.DESTROYED, "")
+
+
+def test_what_is_anothers_is_not_destroyed(redis: redis_py.Redis) -> None:
+    now, _ = redis.time()
+    verbs = Verbs(redis).made({}, tie=Tie("ann", (now + 800) * 1000, binds=True))
+    assert verbs.run(verbs.destroy(owner="bob")) == Destroyed(Kind.ALIVE, "", "ann")
+    assert verbs.run(verbs.destroy(owner="ann")) == Destroyed(Kind.DESTROYED, "", "ann")
 
 
 def test_destroying_nothing_makes_nothing(verbs: Verbs) -> None:
