@@ -1244,12 +1244,14 @@ def test_corrupt_bytes_are_an_empty_session_and_stay(
 def test_a_field_whose_name_is_not_text_is_an_empty_session(
     store: SessionStore, backend: Backend
 ) -> None:
-    session_id = new_session(store, user="ann")
-    backend.client.hset(key_of(backend.client), b"\xff", b"1")
-    before = snapshot(backend.client)
-    with store.open(session_id) as session:
-        assert dict(session) == {}
-    assert snapshot(backend.client) == before
+    for name, size in itertools.product((META, b"\xfe", b"user\xff"), (1, 20_000)):
+        with one_case(backend.client, (name, size)):
+            session_id = new_session(store, user="ann", large="x" * 20_000)
+            backend.client.hset(key_of(backend.client), name, b"1" * size)
+            before = snapshot(backend.client)
+            with store.open(session_id) as session:
+                assert dict(session) == {}
+            assert snapshot(backend.client) == before
 
 
 # -- commits that are sent again -------------------------------------------------------
