@@ -215,6 +215,12 @@ def test_a_key_holds_a_hash_then_a_tombstone_then_nothing(verbs: Verbs) -> None:
     assert verbs.run(verbs.load()).kind is Kind.ABSENT
 
 
+def test_of_what_is_not_told_nothing_is_known() -> None:
+    nothing = (False, b"", 0, 0.0, {}, (), "", False, None, "", 0.0)
+    assert Loaded(Kind.ABSENT) == (Kind.ABSENT, *nothing)
+    assert Committed(Outcome.GONE, 0, b"", [])[-2:] == ("", 0.0)
+
+
 @pytest.mark.parametrize("end", ["destroy", "rotate"])
 def test_redis_itself_refuses_a_field_on_a_tombstone(verbs: Verbs, end: str) -> None:
     verbs.made({"a": b"1"})
