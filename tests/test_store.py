@@ -765,8 +765,13 @@ def test_a_tombstone_lives_as_long_as_configured(backend: Backend) -> None:
 def test_a_rotation_leaves_its_traces_for_as_long_as_asked(
     redis: redis_py.Redis,
 ) -> None:
-    verbs = Verbs(redis, delete_expiry=40, rotate_grace=20)
-    for grace, trace, left in [(None, 0, 40), (0, 30, 40), (0, 50, 50), (60, 0, 60)]:
+    verbs = Verbs(redis, delete_expiry=40_000, rotate_grace=60_000)
+    for grace, trace, left in [
+        (None, 0, 60_000),
+        (0, 30_000, 40_000),
+        (0, 50_000, 50_000),
+        (70_000, 0, 70_000),
+    ]:
         with one_case(redis, (grace, trace)):
             call = verbs.made({}).update(new_name=OTHER, grace=grace, trace=trace)
             assert verbs.run(call).outcome is Outcome.STORED
