@@ -1641,12 +1641,13 @@ def test_the_longest_timeouts_fit(backend: Backend) -> None:
 
 
 def test_a_read_prolongs_at_most_every_touch_every(backend: Backend) -> None:
-    verbs = Verbs(backend.client, ttl=1000, touch_every=100).made({})
-    for left, prolongs in [(950, False), (910, False), (890, True), (5, True)]:
+    verbs = Verbs(backend.client, ttl=1_000_000, touch_every=100_000).made({})
+    lives = [(950_000, False), (900_010, False), (899_990, True), (5, True)]
+    for left, prolongs in lives:
         verbs.client.pexpire(verbs.key(), left * 1000)
         assert verbs.run(verbs.load()).prolonged is prolongs
         assert (verbs.ttl_ms() > left * 1000) is prolongs
-        assert verbs.ttl_ms() > (990_000 if prolongs else left * 1000 - 60_000)
+        assert verbs.ttl_ms() > (999_990_000 if prolongs else left * 1000 - 60_000)
         assert not verbs.run(verbs.load()).prolonged
 
 
