@@ -527,6 +527,15 @@ def test_a_base_of_any_length_is_told_from_another(verbs: Verbs) -> None:
             assert verbs.run(call) == stored(2)
 
 
+def test_a_server_without_digests_is_given_bases_whole(redis: redis_py.Redis) -> None:
+    raw = b"x" * 100
+    verbs = Verbs(redis).made({"a": raw})
+    verbs._records = Records(Config.build(client=redis), digests=False)
+    call = verbs.update({"a": b"mine"}, read_as={"a": raw})
+    assert b"=" + raw in call._operands
+    assert verbs.run(call) == stored(2)
+
+
 def test_a_basis_with_a_version_is_compared_to_nothing_else(verbs: Verbs) -> None:
     verbs.made({"a": b"1"})
     call = verbs.update({"a": b"2"}, version=1, read_as={"a": b"another"})
@@ -572,6 +581,13 @@ def test_a_load_run_twice_changes_nothing(verbs: Verbs) -> None:
     first, before = verbs.run(call), snapshot(verbs.client)
     assert verbs.run(call)._replace(prolonged=first.prolonged) == first
     assert snapshot(verbs.client) == before
+
+
+def test_a_load_run_twice_tells_what_the_first_did(redis: redis_py.Redis) -> None:
+    verbs = Verbs(redis, ttl=1000).made({})
+    redis.pexpire(verbs.key(), 5_000)
+    call = verbs.load()
+    assert [verbs.run(call).prolonged for _ in range(2)] == [True, True]
 
 
 def test_a_create_run_twice_makes_one_record(verbs: Verbs) -> None:
