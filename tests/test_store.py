@@ -72,6 +72,7 @@ class Verbs:
     def bear(self, call: Call[Any], nonce: bytes) -> Call[Any]:
         """The call with that nonce, as if by chance."""
         call.nonce, call._operands = nonce, (*call._operands[:-1], nonce)
+        call.commands = call.whole_commands
         return call
 
     def key(self, name: str = NAME) -> str:
@@ -650,6 +651,23 @@ def test_a_rotation_run_twice_is_known_when_its_tombstone_has_ended(
     verbs.client.delete(verbs.key())
     assert verbs.run(call) == first
     assert verbs.fields(OTHER) == {"n": b"6"}
+
+
+@pytest.mark.parametrize("new_name", [OTHER, None], ids=["rotation", "update"])
+def test_what_has_moved_and_ended_has_ended_for_who_sends_again(
+    verbs: Verbs, new_name: str | None
+) -> None:
+    verbs.made({"a": b"1"})
+    call = verbs.update({"a": b"2"}, new_name=new_name, version=1)
+    blind = verbs.update({"a": b"2"}, new_name=new_name, incarnation=b"")
+    verbs.run(call)
+    if new_name is None:
+        verbs.run(verbs.update(new_name=OTHER))
+    verbs.run(verbs.destroy(OTHER))
+    assert verbs.run(call).outcome is Outcome.DESTROYED
+    assert verbs.run(blind).outcome is Outcome.MOVED
+    verbs.client.delete(verbs.key(OTHER))
+    assert verbs.run(call).outcome is Outcome.ABSENT
 
 
 def test_a_destroy_run_twice_says_the_same(verbs: Verbs) -> None:

@@ -43,9 +43,11 @@ end
 
 -- A second run, also where the record has been moved since.
 local kind, meta = look_at(record)
-local there, its_kind, its_meta = target, kind, meta
-if target ~= record then its_kind, its_meta = look_at(target) end
-local is_taken = target ~= record and its_kind ~= 'absent'
+local there, its_kind, its_meta, is_taken = record, kind, meta, false
+if target ~= record and kind ~= 'moved' then
+  there, its_kind, its_meta = target, look_at(target)
+  is_taken = its_kind ~= 'absent'
+end
 for _ = 1, 16 do
   if its_kind ~= 'moved' then break end
   there = its_meta.key
@@ -56,7 +58,11 @@ if its_kind == 'alive' then
   if later then return stored(written_again(there), its_meta, its_meta.version - later, 0) end
 end
 
--- May it be written to?
+-- May it be written to? Where it has ended since it was moved nothing can tell whether this
+-- is a second run: neither is a lost lock the reason.
+if kind == 'moved' and ARGV[1] ~= '' and its_kind ~= 'alive' and its_kind ~= 'moved' then
+  kind = its_kind
+end
 if kind == 'foreign' then kind = 'absent' end
 if kind == 'moved' then
   return {nonce, kind, now_ms() < meta.till and 1 or 0, '', meta.key}
