@@ -103,12 +103,12 @@ MUTANTS = [
         (
             Edit(
                 "life.py",
-                "        basis = self._hold.basis(self._loaded)\n",
-                "        basis = self._hold.basis(self._loaded)\n"
+                "        name, ttl = self._address.record, self._ttl\n        new_name",
                 "        look = self._engine.records.load(self._address.record)\n"
                 "        self._engine.wire.run(look)\n"
                 "        if look.result.kind is not Kind.ALIVE:\n"
-                "            return self._become_gone()\n",
+                "            return self._become_gone()\n"
+                "        name, ttl = self._address.record, self._ttl\n        new_name",
             ),
             _DROP_CHECKS,
         ),
@@ -312,7 +312,7 @@ MUTANTS = [
             Edit(
                 "middleware.py",
                 "        try:\n            self._end(keep)\n",
-                "        if self._life:\n"
+                "        if self._life and self._life.client_id:\n"
                 "            self._start_server(status, headers)\n"
                 "            return self._end(keep)\n"
                 "        try:\n            self._end(keep)\n",
