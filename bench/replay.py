@@ -7,8 +7,9 @@ from typing import Any
 
 from redis import Connection, ConnectionPool, Redis
 
-_ECHO = b"*2\r\n$4\r\nECHO\r\n$8\r\n"
+_ECHO, _ECHO_SIZE = b"*2\r\n$4\r\nECHO\r\n$12\r\n", 12
 _NONCE_SIZE, _ENOUGH = 8, 64  # bytes of a question that tell it from others
+_MOST_KINDS = 8
 
 
 class Replay(Connection):
@@ -38,12 +39,14 @@ class _ReplaySocket:
 
     def sendall(self, question: bytes) -> None:
         if question.startswith(_ECHO):
-            kind, nonce = _ECHO, question[len(_ECHO) : len(_ECHO) + _NONCE_SIZE]
+            kind, nonce = _ECHO, question[len(_ECHO) : len(_ECHO) + _ECHO_SIZE]
         else:
             kind, nonce = question[:_ENOUGH], question[-_NONCE_SIZE - 2 : -2]
         if kind not in self._answers:
             self._link.sendall(question)
             self._answers[kind] = self._link.recv(65536).split(nonce)
+            if len(self._answers) > _MOST_KINDS:
+                raise RuntimeError("the stub takes each question for a new one")
         self._answer = nonce.join(self._answers[kind])
 
     def recv(self, _: int) -> bytes:

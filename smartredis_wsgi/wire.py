@@ -135,7 +135,7 @@ class Query(Call[T]):
         self, commands: Sequence[Command], read: Callable[[list[Any]], T]
     ) -> None:
         self.script, self.replicas = NO_SCRIPT, 0
-        self.nonce, self.size = b"%x" % next(_echoes), len(commands) + 1
+        self.nonce, self.size = b"%012x" % next(_echoes), len(commands) + 1
         self.commands = [("ECHO", self.nonce), *commands]
         self._read = read
 
