@@ -293,6 +293,8 @@ def test_no_order_of_logins_leaves_an_owner_with_too_many(overflow: str) -> None
         ground = Ground(server, max_per_owner=2, owner_overflow=overflow)
         seen = set()
         for played in ground.orders({"first": log_in, "second": log_in}):
+            if played.steps[0].actor == "second":
+                break  # from there on all is the same again, mirrored
             mine = [n for n, owner in played.last.alive.items() if owner == ANN]
             assert len(mine) <= 2, str(played)
             assert played.last.unknown(ANN) == set(), str(played)
