@@ -21,7 +21,7 @@ from hashlib import sha256
 from typing import Any, NamedTuple
 
 from .config import Config
-from .wire import Call, Script
+from .wire import Call, Script, in_ms
 
 _ENTER = Script.named("record", "owner", "owner_enter")
 _CONFIRM = Script.named("record", "owner", "owner_confirm")
@@ -131,10 +131,10 @@ class Owners:
         """
         arguments = (
             *_parts(name),
-            _whole_ms(seconds),
-            _whole_ms(ends),
+            in_ms(seconds),
+            in_ms(ends),
             "1" if bound else "",
-            "" if created is None else _whole_ms(created),
+            "" if created is None else in_ms(created),
             bound.note.encode("utf-8", "replace") if bound else "",
             f"{self._most_beside}",
             "1" if joins else "",
@@ -197,7 +197,7 @@ class Owners:
             after: Not those that were used in the last so many seconds.
         """
         words = [word for slot in slots for word in (slot, "")]
-        arguments = _whole_ms(after), *words
+        arguments = in_ms(after), *words
         return Call(_FORGET, [self.key(owner)], arguments, _first)
 
     def prune(self, owner: str, slots: Iterable[str]) -> Call[int]:
@@ -231,10 +231,6 @@ def _first_entries(answer: list[Any]) -> list[Entry]:
 
 def _first(answer: list[Any]) -> int:
     return int(answer[0])
-
-
-def _whole_ms(seconds: float) -> str:
-    return f"{round(seconds * 1000)}"
 
 
 def _parts(name: str) -> tuple[str, str]:

@@ -30,7 +30,7 @@ from .config import Config
 from .familiar import Familiar, Familiars
 from .fields import Changes
 from .transport import Command, Word
-from .wire import Call, Query, Script, is_forbidden
+from .wire import Call, Query, Script, in_ms, is_forbidden
 
 _LOAD = Script.named("record", "load")
 _CREATE = Script.named("record", "create")
@@ -161,8 +161,8 @@ class Records:
         self._max_lifetime_ms = _ms(config.max_lifetime) if config.max_lifetime else "0"
         self._max_size = f"{config.max_size}"
         self._tombstone_ms = _ms(config.delete_expiry)
-        self._grace_ms = f"{round(config.rotate_grace * 1000)}"
-        self._touch_ms = f"{round(config.touch_every * 1000)}"
+        self._grace_ms = in_ms(config.rotate_grace)
+        self._touch_ms = in_ms(config.touch_every)
         self._load_limits = self._ttl_ms, self._touch_ms, self._max_lifetime_ms
         self._sizes = f"{_WHOLE}", f"{_LARGE}"
         self._familiars, self._queries = Familiars(), queries
@@ -291,7 +291,7 @@ class Records:
             self._max_lifetime_ms,
             self._max_size,
             _ms(max(config.delete_expiry, trace)) if trace else self._tombstone_ms,
-            self._grace_ms if grace is None else f"{round(grace * 1000)}",
+            self._grace_ms if grace is None else in_ms(grace),
             f"{len(changes.sets)}",
             f"{len(changes.deletions)}",
             f"{len(changes.additions)}",

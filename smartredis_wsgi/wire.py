@@ -71,6 +71,11 @@ NO_SCRIPT = Script(b"", "")
 _echoes = itertools.count(secrets.randbits(48))  # a fork has connections of its own
 
 
+def in_ms(seconds: float) -> str:
+    """Whole milliseconds, as an argument of a call."""
+    return f"{round(seconds * 1000)}"
+
+
 class Call(Generic[T]):
     """One run of a script: made by the store or a lock, sent by a wire, answered once.
 

@@ -14,7 +14,7 @@ from enum import Enum
 from typing import Any
 
 from ..errors import LockLost, LockTimeout, StoreUnavailable
-from ..wire import Call, NotAsked, Patience, Script, Wire
+from ..wire import Call, NotAsked, Patience, Script, Wire, in_ms
 from . import protocol
 
 _ACQUIRE = Script.named("acquire")
@@ -132,7 +132,7 @@ class SingleNodeLock:
         self, lease: "SingleNodeLease", record: str, left: float
     ) -> Call[_Outcome]:
         turn = min(left, self._retry_time + _WAITER_SECONDS)
-        expiry_ms, most = f"{round(self.expiry * 1000)}", f"{self._max_waiters}"
+        expiry_ms, most = in_ms(self.expiry), f"{self._max_waiters}"
         waiters = protocol.waiters_key(lease.name)
         signal = protocol.signal_key(lease.name)
         return Call(
@@ -188,7 +188,7 @@ class SingleNodeLease:
             StoreUnavailable: Redis does not answer.
         """
         begun, expiry = time.monotonic(), self._strategy.expiry
-        arguments = self.token, f"{round(expiry * 1000)}"
+        arguments = self.token, in_ms(expiry)
         call = Call(_EXTEND, [self.lock_key], arguments, lambda answer: bool(answer[0]))
         self._strategy.wire.run(call)
         if not call.result:

@@ -30,7 +30,7 @@ from ..errors import ConfigError, EncodeError
 from ..events import Events
 from ..ids import Address
 from ..store import Committed, Outcome, Records, size_of
-from ..wire import Call, Patience, Script, Wire
+from ..wire import Call, Patience, Script, Wire, in_ms
 from . import pickles
 from .libraries import LIBRARIES, content_of
 from .pickles import Unreadable
@@ -154,7 +154,7 @@ class OldRecords:
         is_logout: bool = False,
     ) -> None:
         """End old records; where there are none, do nothing. One round trip."""
-        mark_ms = "0" if is_logout else f"{round(GRACE * 1000)}"
+        mark_ms = "0" if is_logout else in_ms(GRACE)
         calls = [
             Call(_END, self._keys(its_id), (mark_ms,), lambda _: None)
             for its_id in its_ids

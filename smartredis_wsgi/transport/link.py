@@ -36,7 +36,7 @@ except ImportError:  # an extra of redis-py's
 _packed: Any = getattr(hiredis, "pack_command", None)  # since 3.0
 _REFUSALS = {"NOSCRIPT": NoScriptError, "NOPERM": NoPermissionError}
 _PIECE = 65536
-_poll = getattr(select, "poll", None)
+_poll: Any = getattr(select, "poll", None)
 _can_poll = isinstance(_poll, BuiltinFunctionType)  # gevent's own would let others run
 _MORE = object()  # than what was read is needed for a reply
 
@@ -159,7 +159,7 @@ def _is_quiet(link: socket.socket) -> bool:
     """Whether nothing is there to read, if a poll can tell; reading takes longer."""
     if not _can_poll:
         return False
-    waiting = select.poll()
+    waiting = _poll()
     waiting.register(link, select.POLLIN)
     return not waiting.poll(0)
 
