@@ -6,7 +6,9 @@ import pytest
 from explorer.mutants import PACKAGE
 from mutation import lua
 from mutation.explained import EXPLAINED, reason
+from mutation.reach import that_reach
 from mutation.run import TESTED_BY, Mutant, is_seen
+from mutation.trial import Chosen
 
 LINES = {
     "if a == 1 then return b end": [
@@ -84,6 +86,30 @@ def test_a_mutant_is_seen(file: str, place: int) -> None:
     text = (PACKAGE / file).read_text("utf-8")
     assert text.count(old) == 1
     assert is_seen(Mutant(file, text.replace(old, new)), SHORT[file])
+
+
+@pytest.mark.parametrize(
+    ("line", "somebody", "nobody"),
+    [
+        ("name = self._config.cookie_name\n", "of_two_ids", "the_header_by_default"),
+        ("if len(ids) > 1:", "the_same_id_twice", "the_expiring_header"),
+        ("return self._made(None)", "the_expiring_header", "of_two_ids"),
+    ],
+)
+def test_a_mutant_is_shown_to_those_who_run_its_line(
+    line: str, somebody: str, nobody: str
+) -> None:
+    before, _, _ = (PACKAGE / "cookie.py").read_text("utf-8").partition(line)
+    names = that_reach({before.count("\n") + 1}, "cookie.py", Chosen("cookie"))
+    assert names
+    assert any(somebody in name for name in names)
+    assert not any(nobody in name for name in names)
+
+
+def test_what_an_import_runs_is_shown_to_all() -> None:
+    text = (PACKAGE / "cookie.py").read_text("utf-8")
+    line = text.partition("class Cookie")[0].count("\n") + 1
+    assert that_reach({line}, "cookie.py", Chosen("cookie")) is None
 
 
 def test_the_package_as_it_is_is_not_seen() -> None:

@@ -42,7 +42,10 @@ def mutants(text: str) -> Iterator[str]:
     for name in _operators():
         operator = plugins.get_operator(name)()
         for occurrence in itertools.count():
-            made = mutate_code(text, operator, occurrence)
+            try:
+                made = mutate_code(text, operator, occurrence)
+            except AttributeError:  # except module.Error: is beyond ExceptionReplacer
+                continue
             if made is None:
                 break
             if made not in seen:
