@@ -1,7 +1,8 @@
 """Mutants, and whether the tests see them: ``python -m mutation``, from tests/.
 
-Prints for each file how many mutants were tried and how many the tests saw, then each
-that they did not see. The exit status is 1 if one of those is not explained.
+Prints each mutant that the tests do not see, with the reason if there is one, and at
+the end for each file how many were tried and seen. The exit status is 1 if one that was
+not seen is not explained.
 """
 
 from __future__ import annotations
@@ -159,35 +160,57 @@ def assert_passes(tests: Chosen) -> None:
     _within[tests] = 20 + 6 * (time.monotonic() - begun)
 
 
+class Count(NamedTuple):
+    """What came of a file's mutants."""
+
+    file: str
+    made: int
+    tried: int
+    seen: int
+    explained: int
+
+    @property
+    def unseen(self) -> int:
+        return self.tried - self.seen - self.explained
+
+
+def count(file: str, made: int, tried: Sequence[Mutant], names: Sequence[str]) -> Count:
+    """Try mutants of a file on test files, and print those that are not seen."""
+    line, seen, explained = Line(file, len(tried)), 0, 0
+    for name in names:
+        assert_passes(Chosen(name, STARTED.get(file, ())))
+    for mutant in tried:
+        if is_seen(mutant, names):
+            seen += 1
+        else:
+            explained += mutant.reason is not None
+            old, new = mutant.change
+            print(f"- {old}\n+ {new}\n  {mutant.reason or '?'}", flush=True)
+        line.advance(f"mutants, {seen} seen")
+    line.end()
+    return Count(file, made, len(tried), seen, explained)
+
+
 def main(words: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--sample", type=int, help="at most so many of each file")
     parser.add_argument("--seed", type=int, default=1, help="which sample")
     parser.add_argument("--file", choices=TESTED_BY, action="append")
+    parser.add_argument("--line", help="only of lines with this text")
+    parser.add_argument("--test", action="append", help="not all of a file's tests")
     chosen = parser.parse_args(words)
-    unseen: list[Mutant] = []
-    print(f"{'file':<22}{'mutants':>9}{'tried':>7}{'seen':>6}{'explained':>11}  unseen")
+    counts: list[Count] = []
     with Server("valkey") as server, server.client() as client:
         for file in chosen.file or TESTED_BY:
-            everything = list(mutants_of(file, client))
-            tried = everything
-            if chosen.sample is not None and chosen.sample < len(everything):
-                tried = random.Random(chosen.seed).sample(everything, chosen.sample)
-            line, lost = Line(file, len(tried)), list[Mutant]()
-            for name in TESTED_BY[file]:
-                assert_passes(Chosen(name, STARTED.get(file, ())))
-            for mutant in tried:
-                if not is_seen(mutant, TESTED_BY[file]):
-                    lost.append(mutant)
-                line.advance(f"mutants, {len(lost)} not seen")
-            line.end()
-            told = sum(mutant.reason is not None for mutant in lost)
-            counts = (
-                f"{len(everything):>9,}{len(tried):>7,}{len(tried) - len(lost):>6,}"
-            )
-            print(f"{file:<22}{counts}{told:>11,}{len(lost) - told:>8,}", flush=True)
-            for mutant in lost:
-                old, new = mutant.change
-                print(f"- {old}\n+ {new}\n  {mutant.reason or '?'}", flush=True)
-            unseen += [mutant for mutant in lost if mutant.reason is None]
-    return 1 if unseen else 0
+            print(file, flush=True)
+            made = tried = list(mutants_of(file, client))
+            if chosen.line:
+                tried = [one for one in made if chosen.line in one.change[0]]
+            if chosen.sample is not None and chosen.sample < len(tried):
+                tried = random.Random(chosen.seed).sample(tried, chosen.sample)
+            counts.append(count(file, len(made), tried, chosen.test or TESTED_BY[file]))
+    print(f"{'file':<24}{'mutants':>9}{'tried':>7}{'seen':>7}{'explained':>11}  unseen")
+    for row in counts:
+        numbers = f"{row.made:>9,}{row.tried:>7,}{row.seen:>7,}{row.explained:>11,}"
+        print(f"{row.file:<24}{numbers}{row.unseen:>8,}")
+    return 1 if any(row.unseen for row in counts) else 0
