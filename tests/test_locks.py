@@ -811,6 +811,30 @@ def test_two_dead_masters_of_five_are_not_missed(
     assert not any(_lies_on(server) for server in masters[2:])
 
 
+def test_a_master_has_no_longer_than_its_share_to_be_connected_to(
+    three: list[Server], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = 0.0
+
+    class Slow(redis_py.Connection):
+        """Each step of its handshake is in time, and the whole is not."""
+
+        def read_response(self, *arguments: Any, **options: Any) -> Any:
+            nonlocal now
+            now += 0.02
+            return super().read_response(*arguments, **options)
+
+    monkeypatch.setattr("time.monotonic", lambda: now)
+    pools = [
+        redis_py.ConnectionPool(
+            port=server.port, db=1, client_name="ann", connection_class=Slow
+        )
+        for server in three
+    ]
+    Redlock([redis_py.Redis(connection_pool=pool) for pool in pools])
+    assert 0.15 <= now < 0.2
+
+
 def test_a_master_may_be_dead_from_the_start(
     ground: Ground, three: list[Server]
 ) -> None:

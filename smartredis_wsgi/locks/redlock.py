@@ -22,7 +22,7 @@ from redis.exceptions import RedisError
 
 from ..connect import client_for
 from ..errors import ConfigError, LockLost, LockTimeout
-from ..transport.held import connection_options
+from ..transport.held import connect, connection_options
 from ..transport.idle import Idle
 from ..transport.link import Link, link_of
 from ..transport.protocol import NEARLY, Word
@@ -238,7 +238,7 @@ class _Node:
 
     def _connected(self) -> Link:
         connection = self._kind(**self._options)
-        connection.connect()
+        connect(connection, time.monotonic() + self._seconds)
         return link_of(connection)
 
     def receive(self, link: Link | None, end: float, undo: bytes) -> Any:

@@ -90,7 +90,7 @@ class HeldConnections:
         connection = self._kind(**options)
         begun = time.monotonic()
         try:
-            _connect(connection, begun + seconds)
+            connect(connection, begun + seconds)
         except RedisTimeoutError:
             if seconds >= self._nearly:
                 self._fall_silent(None, begun)
@@ -153,7 +153,7 @@ class _LateReply(NamedTuple):
         self.link.close()
 
 
-def _connect(connection: Any, end: float) -> None:
+def connect(connection: Any, end: float) -> None:
     """Connect and shake hands, all of it in time: redis-py gives each step as much."""
     read_response = connection.read_response
 
