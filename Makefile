@@ -1,12 +1,12 @@
 # make demo [ARGS=--once] | test | lint | docs | screenshot [ARGS=--dark] | clean |
-#      explore | histories | soak | evict | holders | failover | waits | replies |
-#      redirects | fuzz | attack | mutants | matrix | bench [ARGS=--quick] |
-#      bench-pytest | million
+#      explore | histories | soak | evict | holders | failover | waits | prices |
+#      replies | redirects | fuzz | attack | mutants | matrix |
+#      bench [ARGS=--quick] | bench-pytest | million
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test explore histories soak evict holders failover waits replies redirects matrix bench bench-pytest docs screenshot lint clean fuzz attack mutants million
+.PHONY: demo test explore histories soak evict holders failover waits prices replies redirects matrix bench bench-pytest docs screenshot lint clean fuzz attack mutants million
 
 demo: $(VENV)/ready-demo
 	@$(BIN)/python -m smartredis_wsgi.demo $(ARGS)
@@ -41,6 +41,9 @@ failover: $(VENV)/ready-test
 
 waits: $(VENV)/ready-test
 	cd tests && ../$(BIN)/python -m illness.waits
+
+prices: $(VENV)/ready-test
+	cd tests && ../$(BIN)/python -m illness.prices $(ARGS)
 
 replies: $(VENV)/ready-test
 	cd tests && ../$(BIN)/python -m illness.replies $(ARGS)

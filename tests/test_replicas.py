@@ -13,6 +13,7 @@ from conftest import REAL, _require
 from doubles import CustomRedis, counting_client
 from histories.visitor import app, send
 from illness.groups import sessions_by_node
+from illness.prices import prices
 from redis import RedisCluster
 from servers import HOST, Cluster, Monitor, Server, wait_for_link, wait_until
 
@@ -198,6 +199,18 @@ def replicated() -> Iterator[Cluster]:
     _require("valkey")
     with Cluster("valkey", *FAST, has_replicas=True) as cluster:
         yield cluster
+
+
+def test_what_it_costs_is_measured() -> None:
+    found = dict(prices(2))
+    assert list(found) == [
+        "a question handed over: read",
+        "wait_replicas=1: destroy",
+        "wait_replicas=1: rotate",
+    ]
+    for each in found.values():
+        assert len(each.without) == len(each.with_it) == 2
+        assert min(*each.without, *each.with_it) > 0
 
 
 IN_CLUSTER: list[Callable[[Cluster], dict[str, Any]]] = [
