@@ -1,6 +1,6 @@
 """What safety costs a request that meets no illness: ``python -m illness.prices``.
 
-Prints the medians, in microseconds, of requests that are made in turn: without and with.
+Prints the medians, in microseconds, of requests made in turn: without it and with it.
 """
 
 from __future__ import annotations
