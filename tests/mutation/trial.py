@@ -34,7 +34,8 @@ _WORDS = (
 _FORKS = multiprocessing.get_context("forkserver")
 _FORKS.set_forkserver_preload(
     [
-        *("pytest", "_hypothesis_pytestplugin", "hypothesis.strategies", "webtest"),
+        *("pytest", "_hypothesis_pytestplugin", "hypothesis.strategies", "webob"),
+        *("coverage", "markdown_it", "msgspec", "rich.console", "click"),
         *("pytest_benchmark.plugin", "redis.cluster", "redis.sentinel", "xdist.plugin"),
     ]
 )
