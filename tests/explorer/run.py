@@ -192,6 +192,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     begun = time.monotonic()
     cases = list(map(case_of, options.case or [])) or SLICES[options.slice]()
+    if options.sample is not None and options.sample < len(cases):
+        cases = random.Random(options.seed).sample(cases, options.sample)
     fine = explore_ours(cases, options.workers)
     if not options.case:
         fine &= explore_control(options.workers)
@@ -203,6 +205,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="explorer", description=__doc__)
     parser.add_argument("--slice", choices=["fast", "full"], default="full")
+    parser.add_argument("--sample", type=int, help="so many of its cases, at random")
+    parser.add_argument("--seed", type=int, default=1, help="which sample")
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--case", action="append", metavar="BODY+BODY/LOCK[/EVENT]")
     parser.add_argument("--hunt", nargs="+", metavar="CASE", help=argparse.SUPPRESS)
