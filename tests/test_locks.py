@@ -7,6 +7,7 @@ them, and what holds for those that exclude. What sessions make of a lock stands
 from __future__ import annotations
 
 import contextlib
+import inspect
 import itertools
 import math
 import os
@@ -45,6 +46,7 @@ from smartredis_wsgi import (
     SingleNodeLock,
     StoreUnavailable,
 )
+from smartredis_wsgi.config import Config
 from smartredis_wsgi.ids import new_id
 from smartredis_wsgi.locks import redlock
 from smartredis_wsgi.wire import Patience
@@ -335,6 +337,27 @@ def _redlock_ground(servers: list[Server]) -> Iterator[Ground]:
         yield Ground(lambda **limits: Redlock(urls, **limits), clients)
 
 
+_OPTIONS = {
+    "expiry": "lock_expiry",
+    "wait": "lock_wait",
+    "retry_time": "retry_time",
+    "max_waiters": "lock_max_waiters",
+    "timeout": "timeout",
+}
+
+
+@pytest.mark.parametrize("strategy", [SingleNodeLock, Redlock])
+def test_a_strategy_that_is_told_nothing_keeps_to_the_options_defaults(
+    strategy: type,
+) -> None:
+    config = Config.build({"url": "redis://localhost"})
+    _, *limits = inspect.signature(strategy).parameters.values()
+    assert {"expiry", "wait", "retry_time"} <= {limit.name for limit in limits}
+    for limit in limits:
+        assert limit.default == getattr(config, _OPTIONS[limit.name])
+        assert limit.kind is limit.KEYWORD_ONLY
+
+
 # -- SingleNodeLock ------------------------------------------------------------------
 
 
@@ -498,7 +521,7 @@ def test_a_free_lock_costs_one_round_trip_and_its_release_another(
 def test_a_url_serves_as_well_as_a_client(
     server: Server, redis: redis_py.Redis
 ) -> None:
-    lease = SingleNodeLock(server.url).acquire(NAME)
+    lease = SingleNodeLock(client=server.url).acquire(NAME)
     assert redis.exists(LOCK)
     lease.release()
     assert not redis.exists(LOCK)
@@ -609,6 +632,20 @@ def test_waiting_for_others_takes_nobody_s_patience_with_redis(
         taken.release()
 
 
+def test_a_waiter_pauses_for_the_retry_time_at_most_and_hardly_for_less(
+    server: Server, redis: redis_py.Redis
+) -> None:
+    with counting_client(server.url) as client:
+        lease = SingleNodeLock(redis).acquire(NAME)
+        with pytest.raises(LockTimeout):
+            SingleNodeLock(client, wait=0.2, retry_time=0.01).acquire(NAME)
+        lease.release()
+        commands = client.trips.commands
+    pauses = [float(words[-1]) for words in commands if words[0] == "BLPOP"]
+    assert max(pauses) <= 0.01
+    assert min(pauses[:-1]) >= 0.008  # the last one ends with the wait
+
+
 def test_who_can_not_wait_takes_what_is_free(
     server: Server, redis: redis_py.Redis
 ) -> None:
@@ -637,14 +674,17 @@ def test_those_who_waited_and_died_hold_up_nobody_for_long(
 def test_a_waiter_that_fails_does_not_count_as_waiting_for_long(
     server: Server, redis: redis_py.Redis
 ) -> None:
-    lease = SingleNodeLock(redis).acquire(NAME)
+    def now_ms() -> int:
+        seconds, microseconds = redis.time()
+        return int(seconds * 1000 + microseconds // 1000)
+
+    lease, before = SingleNodeLock(redis).acquire(NAME), now_ms()
     with FlakyProxy(server) as proxy, proxy.client() as client:
         proxy.drop_next_reply()
         with pytest.raises(StoreUnavailable):
             SingleNodeLock(client, wait=3600, max_waiters=1).acquire(NAME)
     ((_, until),) = redis.zrange(f"lock-waiters:{NAME}", 0, -1, withscores=True)
-    seconds, microseconds = redis.time()
-    assert until - (seconds * 1000 + microseconds // 1000) <= 1_100
+    assert before + 1_100 <= until <= now_ms() + 1_100
     lease.release()
 
 
@@ -1195,7 +1235,7 @@ def test_clients_serve_as_masters(three: list[Server]) -> None:
             stack.enter_context(server.client(decode_responses=True))
             for server in three
         ]
-        lock = Redlock(clients, wait=30)
+        lock = Redlock(nodes=clients, wait=30)
         lease = lock.acquire(NAME)
         lease.extend()
         lease.release()
@@ -1494,6 +1534,17 @@ def test_scope_commit_waits_for_the_lock_when_it_commits(
     assert _read(unlocked, session_id) == {"n": 1}
 
 
+def test_scope_commit_keeps_what_others_wrote_before_it_had_the_lock(
+    locking: Locking, unlocked: SessionStore
+) -> None:
+    session_id = _create(unlocked, n=1)
+    with locking.store(lock_scope="commit").open(session_id) as session:
+        session["n"] += 1
+        with unlocked.open(session_id) as other:
+            other["more"] = True
+    assert _read(unlocked, session_id) == {"n": 2, "more": True}
+
+
 def test_scope_commit_takes_no_lock_where_nothing_changed(
     locking: Locking, unlocked: SessionStore
 ) -> None:
@@ -1518,6 +1569,19 @@ def test_scope_manual_locks_in_the_lock_block_only(
         assert _read(unlocked, session_id) == {"n": 3}
         session["n"] += 1
     assert _read(unlocked, session_id) == {"n": 4}
+
+
+def test_scope_manual_keeps_what_others_write_after_the_lock_block(
+    locking: Locking, unlocked: SessionStore
+) -> None:
+    session_id = _create(unlocked, n=1)
+    with locking.store(lock_scope="manual").open(session_id) as session:
+        with session.lock():
+            session["n"] += 1
+        with unlocked.open(session_id) as other:
+            other["more"] = True
+        session["n"] += 1
+    assert _read(unlocked, session_id) == {"n": 3, "more": True}
 
 
 def test_scope_manual_waits_for_nobody_outside_of_the_lock_block(
@@ -1942,6 +2006,25 @@ def test_a_users_own_lease_that_is_over_is_a_lock_lost(
         visit.close()
     assert _read(unlocked, session_id) == {"n": 1}
     assert not any(lock.locked() for lock in mine.locks.values())
+
+
+def test_a_users_own_lease_that_can_not_be_given_back_fails_no_request(
+    server: Server, unlocked: SessionStore, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Stuck(InProcessLease):
+        def release(self) -> None:
+            raise StoreUnavailable("its server is down")
+
+    class AndThenStuck(InProcess):
+        def acquire(self, key: str) -> InProcessLease:
+            return Stuck(super().acquire(key).lock)
+
+    store = SessionStore.from_config(url=server.url, lock=AndThenStuck())
+    session_id = _create(unlocked, n=1)
+    with store.open(session_id) as session:
+        session["n"] += 1
+    assert "left to expire" in caplog.text
+    assert _read(unlocked, session_id) == {"n": 2}
 
 
 def test_a_users_own_lease_is_renewed_within_its_own_expiry(
