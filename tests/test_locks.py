@@ -20,7 +20,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 from wsgiref.util import setup_testing_defaults
 from wsgiref.validate import validator
 
@@ -1177,12 +1177,100 @@ def test_an_extension_that_took_longer_than_it_lasts_is_a_lock_lost(
     assert StallingConnection.stall is None
 
 
-def test_the_deadline_leaves_room_for_the_drift_of_the_clocks(ground: Ground) -> None:
-    lease = ground.make(expiry=100, wait=30).acquire(NAME)
-    assert lease.deadline <= time.monotonic() + 100 - 1.002
-    lease.extend()
-    assert lease.deadline <= time.monotonic() + 100 - 1.002
+def test_the_deadline_leaves_room_for_the_drift_of_the_clocks(
+    ground: Ground, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lock, now = ground.make(expiry=60, wait=30), time.monotonic()
+    lock.acquire(NAME).release()  # connected everywhere
+    with monkeypatch.context() as patch:
+        patch.setattr(redlock.time, "monotonic", lambda: now)
+        lease = lock.acquire(NAME)
+        assert lease.deadline == pytest.approx(now + 60 - 0.602, abs=1e-6)
+        now += 1
+        lease.extend()
+        assert lease.deadline == pytest.approx(now + 60 - 0.602, abs=1e-6)
     lease.release()
+
+
+class NotedConnection(redis_py.Connection):
+    """One that is noted when it is made, and when it is to be connected."""
+
+    made: ClassVar[list[NotedConnection]] = []
+    connected = 0
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self.made.append(self)
+
+    def connect(self) -> None:
+        NotedConnection.connected += 1
+        super().connect()
+
+
+@pytest.fixture
+def noted() -> Iterator[Callable[[Server | FlakyProxy], redis_py.Redis]]:
+    """Clients whose class of connections is `NotedConnection`."""
+    NotedConnection.made, NotedConnection.connected = [], 0
+    kind = NotedConnection
+    with contextlib.ExitStack() as stack:
+
+        def client_of(server: Server | FlakyProxy) -> redis_py.Redis:
+            pool = redis_py.ConnectionPool.from_url(server.url, connection_class=kind)
+            return stack.enter_context(redis_py.Redis(connection_pool=pool))
+
+        yield client_of
+
+
+@pytest.mark.parametrize(("expiry", "seconds"), [(0.4, 0.02), (60, 0.05)])
+def test_a_master_has_a_twentieth_of_the_expiry_and_50_ms_at_most(
+    three: list[Server], noted: Any, expiry: float, seconds: float
+) -> None:
+    Redlock([noted(server) for server in three], expiry=expiry)
+    timeouts = [connection.socket_timeout for connection in NotedConnection.made]
+    assert timeouts == [pytest.approx(seconds)] * 3
+
+
+def test_of_masters_that_were_silent_no_more_are_connected_to_than_there_is_time(
+    masters: list[Server], noted: Any
+) -> None:
+    with contextlib.ExitStack() as stack:
+        silent = [stack.enter_context(FlakyProxy(server)) for server in masters[2:]]
+        for proxy in silent:
+            proxy.black_hole()
+        clients = [noted(proxy) for proxy in silent]
+        lock = Redlock([*clients, *(server.url for server in masters[:2])], wait=0)
+        before = NotedConnection.connected
+        with pytest.raises(LockTimeout):
+            lock.acquire(NAME)  # asks twice: it gives back what it got
+    assert before == 3
+    assert NotedConnection.connected <= before + 2
+
+
+def test_an_answer_that_comes_when_the_time_is_over_is_not_waited_for(
+    three: list[Server], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("smartredis_wsgi.locks.redlock._NODE_SECONDS", 60.0)
+    lock = Redlock([server.url for server in three], expiry=3600)
+    node, now = lock._nodes[0], time.monotonic()
+    for seconds, answer in [(50, 0), (0, None), (-1, None)]:
+        link = node.send(redlock._packed("WAIT", "1", "200"), now)
+        assert node.receive(link, time.monotonic() + seconds, b"") == answer
+
+
+def test_who_finds_no_quorum_pauses_for_the_retry_time_at_most_and_never_in_vain(
+    ground: Ground, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now, pauses = time.monotonic(), list[float]()
+    monkeypatch.setattr(redlock.time, "sleep", pauses.append)
+    monkeypatch.setattr(redlock.time, "monotonic", lambda: now + sum(pauses))
+    ground.usurp()
+    with pytest.raises(LockTimeout):
+        ground.make(wait=0.2, retry_time=0.01).acquire(NAME)
+    assert 0 <= min(pauses) < max(pauses) <= 0.01
+    pauses.clear()
+    with pytest.raises(LockTimeout):
+        ground.make(wait=0, retry_time=60).acquire(NAME)
+    assert not pauses
 
 
 def _by_name(server: Server) -> str:
