@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import redis as redis_py
 from conftest import Backend
+from doubles import FlakyProxy, counting_client
 from records import meta_of, set_meta
 from redis.cluster import RedisCluster
 from servers import Cluster, Monitor, Server
@@ -25,6 +26,7 @@ from smartredis_wsgi import (
     TooManySessions,
 )
 from smartredis_wsgi.belonging import Belonging
+from smartredis_wsgi.events import Event
 from smartredis_wsgi.ids import Address
 from smartredis_wsgi.owners import Owners, Wish, digest_of
 from smartredis_wsgi.store import Records
@@ -100,6 +102,29 @@ def test_the_sessions_of_an_owner_are_told(backend: Backend) -> None:
     seconds, _ = backend.client.time()
     assert seconds - 60 < one.created <= one.last_used < seconds + 2
     assert store.sessions_of("carl") == []
+
+
+def test_the_session_that_was_used_last_is_told_first(redis: redis_py.Redis) -> None:
+    store = sessions(redis, touch_every=0)
+    ids = [bound(store) for _ in range(5)]
+    assert is_alive(store, ids[2])
+    used = [session.last_used for session in store.sessions_of("ann")]
+    assert used == sorted(used, reverse=True)
+    assert used[0] > used[-1]
+
+
+def test_a_listener_hears_of_each_session_that_was_destroyed(
+    redis: redis_py.Redis,
+) -> None:
+    told: list[Event] = []
+    store = sessions(redis, on_event=told.append)
+    ids = [bound(store) for _ in range(2)]
+    told.clear()
+    assert store.destroy_owner("ann") == 2
+    assert {event.name for event in told} == {"destroyed"}
+    assert sorted(event.handle for event in told) == sorted(
+        handle_of(i)[:8] for i in ids
+    )
 
 
 def test_all_sessions_of_an_owner_are_destroyed(backend: Backend) -> None:
@@ -353,9 +378,26 @@ def test_the_absolute_limit_holds_for_the_index_too(redis: redis_py.Redis) -> No
     set_meta(redis, key_of(session_id), created=created - 1_500_000)
     assert is_alive(store, session_id)
     assert redis.pttl(key_of(session_id)) <= 500_000
-    with store.open(session_id) as session:
-        session.bind("bob")
+    bind_to(store, session_id, "bob")
     assert redis.pttl(index_of("bob")) <= 500_000
+    (told,) = store.sessions_of("bob")
+    assert told.created == (created - 1_500_000) / 1000
+    with store.open() as session:
+        session.set_ttl(5000)
+        session.bind("carl")
+    assert 1_900_000 < redis.pttl(index_of("carl")) <= 2_000_000
+
+
+def test_an_index_knows_a_session_for_as_long_as_its_own_ttl(
+    redis: redis_py.Redis,
+) -> None:
+    store = sessions(redis, ttl=1000)
+    with store.open() as session:
+        session.set_ttl(5000)
+        session.bind("ann")
+    bind_to(store, session.id, "bob")
+    for owner in ("ann", "bob"):
+        assert 4_900_000 < redis.pttl(index_of(owner)) <= 5_000_000
 
 
 def test_a_session_that_expired_or_was_evicted_is_told_no_more(
@@ -518,12 +560,15 @@ def test_a_session_that_is_no_more_sends_no_one_away(backend: Backend) -> None:
 
 
 @pytest.mark.parametrize("overflow", ["oldest", "refuse"])
+@pytest.mark.parametrize("before", [None, "bob", "emil"])  # one digest on either side
 def test_a_bind_that_failed_takes_no_place_and_gets_none_for_nothing(
-    redis: redis_py.Redis, overflow: str
+    redis: redis_py.Redis, overflow: str, before: str | None
 ) -> None:
     store = sessions(redis, max_per_owner=1, owner_overflow=overflow, max_size=100)
     with store.open() as free:
         free["of"] = "us"
+        if before:
+            free.bind(before)
     with pytest.raises(SessionTooLarge), store.open(free.id) as session:
         session["much"] = "x" * 1000
         session.bind("ann")
@@ -537,6 +582,17 @@ def test_a_bind_that_failed_takes_no_place_and_gets_none_for_nothing(
         bind_to(store, free.id, "ann")
     assert is_alive(store, second) is (overflow == "refuse")
     assert len(store.sessions_of("ann")) == 1
+
+
+def test_a_bind_that_failed_sends_no_one_away(redis: redis_py.Redis) -> None:
+    store = sessions(redis, max_per_owner=1, max_size=100)
+    first, other = bound(store), bound(store, "bob")
+    with pytest.raises(SessionTooLarge), store.open(other) as session:
+        session["much"] = "x" * 1000
+        session.bind("ann")
+    assert is_alive(store, first)
+    assert is_alive(store, other)
+    assert handles(store) == {handle_of(first)}
 
 
 def test_who_is_being_bound_has_a_place_already(
@@ -839,6 +895,54 @@ def test_who_is_to_prolong_what_has_become_anothers_does_not_end_it(
         act(session)
     assert is_alive(store, session_id)
     assert handles(store, "bob") == {handle_of(session_id)}
+
+
+def test_a_bind_that_is_tried_again_has_been_entered_already(server: Server) -> None:
+    with counting_client(server.url) as client:
+        store = sessions(client)
+        with store.open() as session:
+            session["of"] = "us"
+        with store.open(session.id) as session:
+            session["of"] += "!"
+            session.bind("ann")
+            with store.open(session.id) as other:
+                other["of"] = "them"
+            client.trips.reset()
+        assert client.trips.count == 4  # enter, commit, commit, confirm
+        assert handles(store) == {handle_of(session.id)}
+
+
+def test_a_bind_that_meets_a_rotation_is_entered_under_the_new_name(
+    redis: redis_py.Redis,
+) -> None:
+    store = sessions(redis)
+    with store.open() as session:
+        session["of"] = "us"
+    with store.open(session.id) as session:
+        assert session["of"] == "us"
+        session.bind("ann")
+        new = rotated(store, session.id)
+    assert handles(store) == {handle_of(new)}
+    assert store.destroy_owner("ann") == 1
+    assert not is_alive(store, new)
+
+
+def test_a_bind_after_a_rotation_whose_reply_was_lost_is_kept(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with FlakyProxy(server) as proxy, proxy.client() as client:
+        store = sessions(client)
+        session_id = bound(store)
+        with store.open(session_id) as session:
+            session.regenerate_id()
+            once_before(monkeypatch, Records, "update", proxy.drop_next_reply)
+            with pytest.raises(StoreUnavailable):
+                session.save()
+            session.bind("bob")
+        assert proxy.dropped == 1
+        assert handles(store, "bob") == {handle_of(session.id)}
+        assert store.destroy_owner("ann") == 0
+        assert is_alive(store, session.id)
 
 
 @pytest.mark.parametrize("moment", ["enter", "confirm"])

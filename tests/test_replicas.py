@@ -136,6 +136,20 @@ def test_a_rotation_that_is_sent_again_waits_again(pair: Pair) -> None:
     assert stored(store, new_id) == {"n": 1}
 
 
+def test_who_is_logged_out_everywhere_is_so_once_they_have_it(pair: Pair) -> None:
+    store = SessionStore.from_config(
+        url=pair.master.url, wait_replicas=1, timeout=HASTY
+    )
+    with store.open() as session:
+        session.bind("ann")
+    pair.replica.pause()
+    with pytest.raises(StoreUnavailable, match="0 of 1 replicas"):
+        store.destroy_owner("ann")
+    assert len(store.sessions_of("ann")) == 1  # who only looks does not wait
+    pair.replica.resume()
+    assert store.destroy_owner("ann") == 1
+
+
 def test_it_costs_no_round_trip_and_others_do_not_wait(pair: Pair) -> None:
     with counting_client(pair.master.url) as client:
         store = SessionStore.from_config(client=client, wait_replicas=1)

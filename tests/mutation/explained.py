@@ -29,7 +29,7 @@ EXPLAINED = _explained()
 
 _EQUALS = re.compile(
     r"(?P<type>type\(\w+\) )?(?P<equals>[!=]=)"
-    r"(?P<single> (?:kind|ABSENT|None|[A-Z]\w+\.[A-Z]+)\b)?"
+    r"(?P<single> (?:kind|ABSENT|None|_?[A-Z]\w+\.[A-Z]+)\b)?"
 )
 _IS = {"==": "is", "!=": "is not"}
 
