@@ -64,8 +64,8 @@ class Belonging:
         name: str,
         loaded: Loaded,
         ttl: float | None,
-        new_name: str | None = None,
-        is_shared: bool = False,
+        new_name: str | None,
+        is_shared: bool,
     ) -> Tie | None:
         """Have the index know what a commit is about to store. One round trip.
 

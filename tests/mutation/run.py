@@ -99,7 +99,7 @@ class Mutant(NamedTuple):
         lines = list(difflib.ndiff(before, self.text.splitlines()))
         old = [line[2:].strip() for line in lines if line.startswith("- ")]
         new = [line[2:].strip() for line in lines if line.startswith("+ ")]
-        return " ".join(old), " ".join(new)
+        return " ".join(filter(None, old)), " ".join(filter(None, new))
 
     @property
     def lines(self) -> set[int]:
