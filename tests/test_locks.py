@@ -49,6 +49,7 @@ from smartredis_wsgi import (
 from smartredis_wsgi.config import Config
 from smartredis_wsgi.ids import new_id
 from smartredis_wsgi.locks import redlock
+from smartredis_wsgi.locks.strategy import Renewal
 from smartredis_wsgi.wire import Patience
 
 NAME = "{cart}blue"
@@ -1889,11 +1890,45 @@ def test_nothing_renews_a_lock_after_its_release(
     locking: Locking, unlocked: SessionStore
 ) -> None:
     session_id = _create(unlocked, n=1)
-    before = threading.active_count()
+    before = set(threading.enumerate())
     with locking.store(lock_renew=True).open(session_id) as session:
         session["n"] += 1
-        assert threading.active_count() == before + 1
-    assert threading.active_count() == before
+        (renewing,) = set(threading.enumerate()) - before
+        assert renewing.daemon  # a process that ends does not wait for it
+    assert not renewing.is_alive()
+
+
+@pytest.mark.parametrize(
+    ("left", "pause"),
+    [(30.0, 10.0), (0.0, 0.001), (-30.0, 0.001), (math.inf, threading.TIMEOUT_MAX)],
+)
+def test_a_lock_is_renewed_after_a_third_of_the_life_that_is_left(
+    monkeypatch: pytest.MonkeyPatch, left: float, pause: float
+) -> None:
+    pauses: list[float] = []
+
+    class OnlyLooking(Renewal):
+        def _run(self) -> None:
+            pauses.append(self._pause())
+
+    with monkeypatch.context() as patch:
+        patch.setattr("smartredis_wsgi.locks.strategy.time.monotonic", lambda: 100.0)
+        OnlyLooking(InProcessLease(threading.Lock(), 100.0 + left)).stop()
+    assert pauses == [pause]
+
+
+def test_a_renewal_that_could_not_reach_the_lock_is_tried_again() -> None:
+    tried, reached = itertools.count(), threading.Event()
+
+    class HardToReach(InProcessLease):
+        def extend(self) -> None:
+            if next(tried) == 0:
+                raise StoreUnavailable("just now")
+            reached.set()
+
+    renewal = Renewal(HardToReach(threading.Lock(), time.monotonic() + 0.1))
+    assert reached.wait(SOON)
+    renewal.stop()
 
 
 def test_a_renewal_that_finds_the_lock_lost_takes_it_from_nobody(
