@@ -1055,6 +1055,39 @@ def test_of_two_silent_masters_the_one_that_is_back_is_asked(
     first.resume()
 
 
+@pytest.mark.parametrize("failure", [redis_py.ConnectionError, OSError])
+def test_a_master_whose_connection_breaks_is_one_master_less(
+    three: list[Server], failure: type[Exception]
+) -> None:
+    broken = False
+
+    class Breaking(redis_py.Connection):
+        """No answer comes any more, and nothing can be sent behind that."""
+
+        is_silent = False
+
+        def send_packed_command(self, command: Any, check_health: bool = True) -> None:
+            if self.is_silent:
+                raise failure
+            super().send_packed_command(command, check_health)
+
+        def read_response(self, *arguments: Any, **options: Any) -> Any:
+            if broken:
+                self.is_silent = True
+                raise failure
+            return super().read_response(*arguments, **options)
+
+    pool = redis_py.ConnectionPool.from_url(three[0].url, connection_class=Breaking)
+    with redis_py.Redis(connection_pool=pool) as client:
+        lock = Redlock([client, three[1].url, three[2].url], expiry=60, wait=30)
+        lock.acquire(NAME).release()
+        broken = True
+        lease = lock.acquire(NAME)
+        lease.extend()
+        lease.release()
+    assert not any(_lies_on(server) for server in three[1:])
+
+
 def test_who_is_torn_out_of_asking_leaves_no_lock_behind(
     masters: list[Server], monkeypatch: pytest.MonkeyPatch
 ) -> None:
