@@ -207,6 +207,10 @@ def test_binding_is_a_change_like_others(redis: redis_py.Redis) -> None:
         session.bind("ann")
         raise ZeroDivisionError
     assert redis.keys("*") == []
+    with store.open() as session:
+        session.bind("ann")
+        session.save()
+        assert not session.modified
 
 
 def test_an_owner_is_a_text(redis: redis_py.Redis) -> None:
