@@ -452,12 +452,14 @@ def test_a_session_whose_index_is_lost_ends_when_it_is_to_be_prolonged(
 
 
 def test_a_server_without_memory_lets_owners_read_and_log_out(server: Server) -> None:
-    with server.client() as client:
+    with counting_client(server.url) as client:
         store = sessions(client, touch_every=0)
         session_id, other = bound(store), bound(store)
         client.config_set("maxmemory", 1)
         try:
+            client.trips.reset()
             assert is_alive(store, session_id)
+            assert client.trips.count == 2  # the index is not told, nor the record
             with pytest.raises(StoreUnavailable):
                 bound(store)
             store.destroy(other)
@@ -920,15 +922,16 @@ def test_a_bind_that_meets_a_rotation_is_entered_under_the_new_name(
     redis: redis_py.Redis,
 ) -> None:
     store = sessions(redis)
-    with store.open() as session:
-        session["of"] = "us"
-    with store.open(session.id) as session:
-        assert session["of"] == "us"
-        session.bind("ann")
-        new = rotated(store, session.id)
-    assert handles(store) == {handle_of(new)}
-    assert store.destroy_owner("ann") == 1
-    assert not is_alive(store, new)
+    for _ in range(8):  # whichever digest is the greater one
+        with store.open() as session:
+            session["of"] = "us"
+        with store.open(session.id) as session:
+            assert session["of"] == "us"
+            session.bind("ann")
+            new = rotated(store, session.id)
+        assert handles(store) == {handle_of(new)}
+        assert store.destroy_owner("ann") == 1
+        assert not is_alive(store, new)
 
 
 def test_a_bind_after_a_rotation_whose_reply_was_lost_is_kept(
@@ -938,6 +941,7 @@ def test_a_bind_after_a_rotation_whose_reply_was_lost_is_kept(
         store = sessions(client)
         session_id = bound(store)
         with store.open(session_id) as session:
+            assert session["of"] == "us"
             session.regenerate_id()
             once_before(monkeypatch, Records, "update", proxy.drop_next_reply)
             with pytest.raises(StoreUnavailable):
