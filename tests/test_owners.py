@@ -547,6 +547,22 @@ def test_one_session_too_many_is_refused(backend: Backend) -> None:
     assert is_alive(store, bound(store))
 
 
+@pytest.mark.parametrize("overflow", ["oldest", "refuse"])
+def test_who_is_there_may_stay_where_the_limit_was_lowered(
+    redis: redis_py.Redis, overflow: str
+) -> None:
+    before = sessions(redis)
+    ids = [bound(before) for _ in range(3)]
+    store = sessions(redis, max_per_owner=1, owner_overflow=overflow)
+    ids[0] = rotated(store, ids[0])
+    assert all(is_alive(store, i) for i in ids)
+    if overflow == "refuse":
+        with store.open(ids[1]) as session:
+            session.bind("ann", "another note")
+        assert all(is_alive(store, i) for i in ids)
+    assert len(store.sessions_of("ann")) == 3
+
+
 def test_a_session_that_is_no_more_takes_no_place(redis: redis_py.Redis) -> None:
     store = sessions(redis, max_per_owner=1, owner_overflow="refuse")
     redis.delete(key_of(bound(store)))
