@@ -617,6 +617,22 @@ def test_a_bind_that_failed_sends_no_one_away(redis: redis_py.Redis) -> None:
     assert handles(store) == {handle_of(first)}
 
 
+def test_a_bind_that_failed_takes_nothing_from_one_that_did_not(
+    redis: redis_py.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = sessions(redis, max_size=100)
+    with store.open() as free:
+        free["of"] = "us"
+    with pytest.raises(SessionTooLarge), store.open(free.id) as session:
+        session["much"] = "x" * 1000
+        session.bind("ann")
+        once_before(
+            monkeypatch, Records, "update", lambda: bind_to(store, free.id, "ann")
+        )
+    assert handles(store) == {handle_of(free.id)}
+    assert store.destroy_owner("ann") == 1
+
+
 def test_who_is_being_bound_has_a_place_already(
     redis: redis_py.Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -655,6 +671,9 @@ def test_what_was_not_stored_leaves_no_entry(redis: redis_py.Redis) -> None:
         same["much"] = "x" * 1000
         same.regenerate_id()
         same.bind("ann")
+    with pytest.raises(SessionTooLarge), store.open() as new:
+        new["much"] = "x" * 1000
+        new.bind("ann")
     assert redis.keys("session:owner:*") == []
     assert is_alive(store, session.id)
 
