@@ -420,15 +420,30 @@ def test_who_looks_takes_out_what_has_ended_but_not_what_may_be_on_its_way(
 ) -> None:
     store = sessions(redis)
     old, fresh = bound(store), bound(store)
-    slot = Address.of(old).lock
-    state, until, since, created, used, rest = redis.hget(index_of(), slot).split(
-        b" ", 5
-    )
-    aged = b" ".join([state, until, since, created, b"%d" % (int(used) - 61_000), rest])
-    redis.hset(index_of(), slot, aged)
+    age(redis, old)
     redis.delete(key_of(old), key_of(fresh))
     assert store.sessions_of("ann") == []
     assert redis.hkeys(index_of()) == [Address.of(fresh).lock.encode()]
+
+
+def age(client: redis_py.Redis, session_id: str) -> None:
+    """Make it ann's for so long that no commit of it can be on its way."""
+    slot = Address.of(session_id).lock
+    *before, used, rest = client.hget(index_of(), slot).split(b" ", 5)
+    words = [*before, b"%d" % (int(used) - 61_000), rest]
+    client.hset(index_of(), slot, b" ".join(words))
+
+
+@pytest.mark.parametrize("overflow", ["oldest", "refuse"])
+def test_who_comes_where_many_are_takes_out_what_has_ended(
+    redis: redis_py.Redis, overflow: str
+) -> None:
+    store = sessions(redis, max_per_owner=1, owner_overflow=overflow)
+    old = bound(store)
+    age(redis, old)
+    redis.delete(key_of(old))
+    new = bound(store)
+    assert redis.hkeys(index_of()) == [Address.of(new).lock.encode()]
 
 
 def test_an_entry_that_is_damaged_is_left_out(redis: redis_py.Redis) -> None:
@@ -474,7 +489,7 @@ def test_a_server_without_memory_lets_owners_read_and_log_out(server: Server) ->
 def test_a_destruction_that_failed_half_way_can_be_asked_for_again(
     redis: redis_py.Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    store = sessions(redis)
+    store = sessions(redis, touch_every=0)
     ids = [bound(store) for _ in range(3)]
 
     def fail(*_: Any) -> None:
@@ -485,7 +500,9 @@ def test_a_destruction_that_failed_half_way_can_be_asked_for_again(
         broken.setattr(type(records), "destroy", fail)
         store.destroy_owner("ann")
     assert handles(store) == {handle_of(i) for i in ids}  # they live, so they are told
+    assert not is_alive(store, ids[0])  # its use was to prolong it
     assert store.destroy_owner("ann") == 3
+    assert not any(is_alive(store, i) for i in ids)
 
 
 def test_a_session_that_is_doomed_ends_when_it_is_to_be_prolonged(
