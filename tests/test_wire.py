@@ -977,6 +977,28 @@ def test_a_request_waits_no_longer_though_the_wire_would(server: Server) -> None
     wire.close()
 
 
+@pytest.mark.parametrize(
+    ("having", "is_enough"), [(0, False), (1, False), (2, True), (3, True)]
+)
+def test_so_many_replicas_are_enough_or_more(
+    redis: redis_py.Redis, having: int, is_enough: bool
+) -> None:
+    class Replicated(redis_py.Redis):
+        def pipeline(self, *words: Any, **options: Any) -> Any:
+            pipe = super().pipeline(*words, **options)
+            execute = pipe.execute
+            pipe.execute = lambda **o: [*execute(**o)[:-1], having]  # type: ignore[method-assign]
+            return pipe
+
+    script = Script.of(b"return {ARGV[#ARGV], ARGV[1]}")
+    call = Call(script, [], ("x",), list, replicas=2)
+    told = pytest.raises(StoreUnavailable, match=f"{having} of 2 replicas")
+    outcome: Any = contextlib.nullcontext() if is_enough else told
+    with Replicated(connection_pool=redis.connection_pool) as client, outcome:
+        Wire(client, 0.5).run(call)
+    assert call.result == [b"x"]
+
+
 # -- what is sent once, and on which connection ----------------------------------------
 
 
@@ -1038,6 +1060,14 @@ def test_what_cant_be_told_or_waited_for_is_unavailability(server: Server) -> No
     for act in (lambda: wire.wait("signal", 0.1), lambda: wire.tell(echo("x"))):
         with pytest.raises(StoreUnavailable):
             act()
+
+
+def test_what_is_told_is_done(server: Server, redis: redis_py.Redis) -> None:
+    wire = Wire(server.url, 5.0)
+    script = Script.of(b"return redis.call('SET', KEYS[1], ARGV[1], 'PX', 60000)")
+    wire.tell(Call(script, ["told"], ("1",), list))
+    wait_until(lambda: redis.get("told") == b"1", SOON, "what it was told")
+    wire.close()
 
 
 def test_a_wait_that_nobody_ends_is_no_failure(server: Server) -> None:
