@@ -1080,29 +1080,35 @@ def test_a_wait_that_nobody_ends_is_no_failure(server: Server) -> None:
 
 
 @pytest.mark.parametrize("change", [-1, 1])
-def test_an_answer_to_another_query_is_refused(
-    redis: redis_py.Redis, change: int
+@pytest.mark.parametrize("is_query", [True, False])
+def test_an_answer_is_to_another_question_whatever_its_nonce(
+    redis: redis_py.Redis, change: int, is_query: bool
 ) -> None:
+    def others(nonce: bytes) -> bytes:
+        return nonce[:-1] + bytes([nonce[-1] + change])
+
     class Gossiping(redis_py.Redis):
-        """Its echoes are another question's."""
+        """What it answers first another one has asked."""
 
         def pipeline(self, *words: Any, **options: Any) -> Any:
             pipe = super().pipeline(*words, **options)
             execute = pipe.execute
 
-            def others(**options: Any) -> Any:
-                echo, *answers = execute(**options)
-                return [b"%012x" % (int(echo, 16) + change), *answers]
+            def changed(**options: Any) -> Any:
+                first, *answers = execute(**options)
+                if is_query:
+                    return [others(first), *answers]
+                return [[others(first[0]), *first[1:]], *answers]
 
-            pipe.execute = others  # type: ignore[method-assign]
+            pipe.execute = changed  # type: ignore[method-assign]
             return pipe
 
-    redis.set("name", "mine", px=60_000)
+    call: Call[Any] = Query([("PING",)], list) if is_query else echo("mine")
     with Gossiping(connection_pool=redis.connection_pool) as client:
-        wire, query = Wire(client, 5.0), Query([("GET", "name")], list)
+        wire = Wire(client, 5.0)
         with pytest.raises(StoreUnavailable, match="another question"):
-            wire.run(query)
-    assert not hasattr(query, "result")
+            wire.run(call, echo("another"))
+    assert not hasattr(call, "result")
 
 
 def test_a_query_whose_echo_is_refused_has_refusals_as_its_answers(
