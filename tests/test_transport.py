@@ -1190,6 +1190,8 @@ def test_where_hiredis_is_missing_a_connection_is_asked_by_its_methods(
     link = module.link_of(connection)
     assert type(link) is module.Link
     assert link.ask([say("x"), say("y")]) == [b"x", b"y"]
+    link.send(link.pack([say("z")]))
+    assert link.receive() == [b"z"]
     link.close()
 
 
