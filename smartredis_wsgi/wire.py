@@ -40,7 +40,10 @@ from .transport import (
 T = TypeVar("T")
 _log = logging.getLogger("smartredis_wsgi")
 
-_ELSEWHERE = re.compile(r"\b(READONLY|MASTERDOWN|LOADING|CLUSTERDOWN)\b")
+# In what a refusal is called or says: redis-py's parser makes a name of the code.
+_ELSEWHERE = re.compile(
+    r"\b(READONLY|MASTERDOWN|LOADING|CLUSTERDOWN|(ReadOnly|MasterDown|ClusterDown)Error)\b"
+)
 _AT_ONCE, _SHORTLY = 0.05, 0.1  # of the timeout
 _NONCE_BYTES = 6  # 8 characters; record.lua counts them
 # Redis 6.2 puts a script's error into a sentence: the code may stand anywhere.
@@ -182,8 +185,8 @@ class Patience:
 
     @property
     def seconds(self) -> float:
-        if self._left < self._all and time.monotonic() - self._spent_at > self._all:
-            self._left, self._is_answered = self._all, True
+        if time.monotonic() - self._spent_at > self._all:
+            self._left = self._all
         least = _SHORTLY * self._all if self._is_answered else 0.0
         return max(self._left, least)
 
@@ -302,7 +305,7 @@ class Wire:
         takers = [call for call in calls for _ in range(call.size)]
         for call, reply in zip_longest(takers, replies):  # WAIT's reply is nobody's
             if isinstance(reply, Exception) and not (call and call.takes(reply)):
-                if _ELSEWHERE.search(str(reply)):
+                if _ELSEWHERE.search(f"{type(reply).__name__} {reply}"):
                     self._transport.drop()  # others may lead to another master
                 raise self._told(_unavailable(reply))
         return replies
@@ -311,7 +314,7 @@ class Wire:
         self, commands: list[Command], patience: Patience, replicas: int
     ) -> list[Any]:
         begun = time.monotonic()
-        seconds = self._timeout if patience.is_whole else patience.seconds
+        seconds = patience.seconds
         if seconds <= 0:
             late = NotAsked("Redis took too long for one request; timeout")
             raise self._told(late)

@@ -6,15 +6,17 @@ import contextlib
 import contextvars
 import gc
 import os
+import queue
 import threading
 import weakref
+from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 from servers import wait_until
 
-from smartredis_wsgi.transport.crew import Crew, Overdue
+from smartredis_wsgi.transport.crew import Crew, Job, Overdue, _Hand
 
 SOON = 10.0
 
@@ -71,6 +73,31 @@ def test_one_thread_does_one_call_after_the_other(crew: Crew) -> None:
     assert seen.pop()[1]
 
 
+def test_a_thread_that_had_nothing_to_do_for_long_ends_and_another_begins(
+    crew: Crew,
+) -> None:
+    before = hands()
+    for _ in range(2):
+        assert crew.run(lambda: 7, SOON) == 7
+        wait_until(lambda: hands() <= before, SOON, "its end")
+        assert not crew._idle
+
+
+def test_a_thread_that_is_taken_as_it_is_about_to_end_does_what_it_was_taken_for() -> (
+    None
+):
+    class Taken(queue.SimpleQueue[Job]):
+        def get(self, *_: Any, timeout: float | None = None) -> Job:
+            if timeout is None:
+                return mine
+            hand._idle.pop()  # whoever has taken it gives it work now
+            raise queue.Empty
+
+    mine, hand = Job(lambda: 7), _Hand.__new__(_Hand)  # of no thread
+    hand._idle, hand.work = deque([hand]), Taken()
+    assert hand._next() is mine
+
+
 def test_a_call_that_takes_too_long_is_left(
     crew: Crew, endless: Callable[[], str]
 ) -> None:
@@ -111,6 +138,9 @@ def test_only_so_many_are_left(
         with pytest.raises(Overdue) as caught:
             begin(endless)
         assert caught.value.job is None
+    monkeypatch.setattr("smartredis_wsgi.transport.crew._MOST_LEFT", 1)
+    with pytest.raises(Overdue):  # two who came at once were let in, say
+        crew.leave(endless)
     endless.over.set()  # type: ignore[attr-defined]
     wait_until(lambda: all(job.is_over for job in crew._left), SOON, "their end")
     assert crew.run(lambda: 7, SOON) == 7

@@ -9,7 +9,7 @@ import pytest
 
 from smartredis_wsgi.transport.silence import Silence, Unasked
 
-TIMEOUT = 1.0
+TIMEOUT = 2.0
 
 
 class Clock:
@@ -70,7 +70,7 @@ def test_each_try_in_vain_makes_the_time_longer_up_to_five_timeouts(
         while not is_asked(silence):
             clock.now += TIMEOUT / 4
         waited.append(clock.now - since)
-    assert waited == [1, 2, 3, 4, 5, 5, 5]
+    assert waited == [TIMEOUT * tries for tries in (1, 2, 3, 4, 5, 5, 5)]
 
 
 def test_a_late_answer_ends_it(clock: Clock) -> None:
@@ -80,6 +80,22 @@ def test_a_late_answer_ends_it(clock: Clock) -> None:
     answer.is_there = True
     assert is_asked(silence)
     silence.end()
+    assert answer.is_closed
+    assert silence.late is None
+    assert is_asked(silence)
+    assert is_asked(silence)
+
+
+def test_an_answer_makes_the_next_silence_a_short_one(clock: Clock) -> None:
+    silence = Silence(TIMEOUT)
+    for _ in range(2):
+        silence.begin(clock.now - TIMEOUT, None)
+    silence.end()
+    clock.now += TIMEOUT
+    silence.begin(clock.now - TIMEOUT / 2, None)
+    clock.now += 0.9 * TIMEOUT
+    assert not is_asked(silence)
+    clock.now += 0.2 * TIMEOUT
     assert is_asked(silence)
 
 

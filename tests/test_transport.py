@@ -5,11 +5,18 @@ from __future__ import annotations
 import contextlib
 import functools
 import gc
+import importlib.util
 import os
 import signal
+import socket
+import ssl
+import sys
 import threading
+from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -17,19 +24,22 @@ import redis as redis_py
 import valkey
 from doubles import CountedRedis, CustomRedis, FlakyProxy, counting_client
 from illness.groups import sessions_by_node
-from redis.backoff import ConstantBackoff
+from redis.backoff import ConstantBackoff, NoBackoff
 from redis.retry import Retry
-from servers import HOST, Cluster, Server, wait_until
+from servers import HOST, Cluster, Monitor, Server, wait_until
 
 from smartredis_wsgi import SessionStore, StoreUnavailable
 from smartredis_wsgi.transport import (
+    HeldConnections,
     Transport,
     Unasked,
     is_refusal,
     is_timeout,
     transport_for,
 )
+from smartredis_wsgi.transport.idle import Idle
 from smartredis_wsgi.transport.link import Link, SocketLink, link_of
+from smartredis_wsgi.transport.protocol import wait_for
 
 SOON = 10.0
 
@@ -149,6 +159,23 @@ def test_a_wait_is_never_longer_than_a_reply_may_take(
     transport.drop()
 
 
+@pytest.mark.parametrize("kind", [redis_py.Redis, CustomRedis])
+def test_a_wait_leaves_its_answer_time_to_come(
+    server: Server, kind: type[redis_py.Redis]
+) -> None:
+    """Else the server would count as silent whenever nobody signals."""
+    client = kind.from_url(server.url, socket_timeout=0.2)
+    transport = transport_for(client, 0.2)
+    with Monitor(server) as monitor:
+        for seconds in (3600, 0.01):
+            transport.wait("signal", seconds)
+        lines = monitor.lines()
+    pauses = [float(line.split('"')[-2]) for line in lines if '"BLPOP"' in line]
+    assert 0.05 <= pauses[0] <= 0.15
+    assert pauses[1] == 0.01
+    transport.drop()
+
+
 def test_threads_share_it(way: Transport) -> None:
     def turn(number: int) -> list[Any]:
         return way.exchange([say(number), say(-number)])
@@ -168,6 +195,42 @@ def test_a_drop_closes_connections_and_others_are_made(
     assert after != before
 
 
+def test_a_drop_leaves_alone_what_is_under_way(
+    way: Transport, redis: redis_py.Redis
+) -> None:
+    with ThreadPoolExecutor() as pool:
+        future = pool.submit(way.exchange, [("BLPOP", "signal", 4)])
+        wait_until(lambda: redis.info("clients")["blocked_clients"] == 1, SOON, "it")
+        blocked = connected(redis)
+        way.drop()
+        redis.rpush("signal", "now")
+        assert future.exception(SOON) is None
+    assert connected(redis) == blocked
+
+
+def test_what_is_told_is_done(way: Transport, redis: redis_py.Redis) -> None:
+    way.tell(("SET", "told", "1", "PX", 60_000))
+    wait_until(lambda: redis.get("told") == b"1", SOON, "what it was told")
+
+
+def test_a_batch_is_no_transaction(way: Transport, server: Server) -> None:
+    way.exchange([("PING",)])
+    with Monitor(server) as monitor:
+        way.exchange([("ECHO", "x"), ("ECHO", "y")])
+        lines = monitor.lines()
+    assert not [line for line in lines if '"MULTI"' in line]
+
+
+def test_less_time_than_the_server_may_take_makes_it_not_silent(
+    way: Transport,
+) -> None:
+    way.exchange([say("x")])
+    with ThreadPoolExecutor() as pool:
+        late = pool.submit(way.exchange, [("BLPOP", "never", 4)], 0.01)
+        assert is_timeout(late.exception(SOON))
+    assert way.exchange([say("y")]) == [b"y"]
+
+
 def test_a_server_that_is_gone_is_an_exception(
     make: Callable[..., Transport], server: Server
 ) -> None:
@@ -177,6 +240,14 @@ def test_a_server_that_is_gone_is_an_exception(
     for commands in ([("PING",)], [("PING",), ("PING",)]):
         with pytest.raises(Exception, match="onnect"):
             transport.exchange(commands)
+
+
+@pytest.mark.parametrize("seconds", [0.0, 0.0001, 0.5, 4.0])
+def test_replicas_are_waited_for_so_that_the_answer_is_in_time(seconds: float) -> None:
+    command, replicas, pause_ms = wait_for(2, seconds)
+    assert (command, replicas) == ("WAIT", "2")
+    assert seconds / 2 <= int(pause_ms) / 1000 <= max(0.001, 0.9 * seconds)
+    assert int(pause_ms), "0 has no end"
 
 
 # -- connections that are held ---------------------------------------------------------
@@ -306,6 +377,63 @@ def test_connections_that_were_idle_for_long_are_not_used_again(
     transport.drop()
 
 
+@dataclass
+class Spare:
+    """A connection that nobody uses now."""
+
+    is_closed: bool = False
+
+    def close(self) -> None:
+        self.is_closed = True
+
+
+def given(idle: Idle, *times: float) -> list[Any]:
+    links = [Spare() for _ in times]
+    for link, time in zip(links, times, strict=True):
+        idle.give(link, time)  # type: ignore[arg-type]
+    return links
+
+
+def test_who_comes_back_closes_one_that_is_idle_for_a_minute() -> None:
+    idle = Idle()
+    links = given(idle, 1000.0, 1001.0, 1002.0, 1055.0)
+    assert not any(link.is_closed for link in links)
+    last = given(idle, 1061.5)
+    assert [link.is_closed for link in (*links, *last)] == [True] + [False] * 4
+    assert idle.take(1062.0) is last[0]
+    assert idle.take(1062.0) is links[3]
+
+
+def test_where_the_last_is_idle_for_a_minute_all_are_closed() -> None:
+    idle = Idle()
+    links = given(idle, 1000.0, 1001.0)
+    assert idle.take(1055.0) is links[1]
+    idle.give(links[1], 1055.0)
+    assert idle.take(1116.0) is None
+    assert all(link.is_closed for link in links)
+    assert idle.take(1116.0) is None
+
+
+class Robbed(deque[Any]):
+    """Whatever seems to be in it, another thread has just taken."""
+
+    seems = iter([True, False])
+
+    def append(self, _: Any) -> None:
+        pass
+
+    def __bool__(self) -> bool:
+        return next(self.seems)
+
+
+def test_another_thread_may_take_or_close_a_connection_first() -> None:
+    idle = Idle()
+    idle._stack = Robbed()
+    given(idle, 1000.0)
+    idle.close()
+    assert idle.take(1000.0) is None
+
+
 def test_connections_end_with_their_transport(
     server: Server, redis: redis_py.Redis
 ) -> None:
@@ -328,13 +456,14 @@ def test_they_are_made_as_the_clients_are(server: Server) -> None:
                 password="secret",
                 db=3,
                 client_name="mine",
+                protocol=3,
             )
             transport = transport_for(client, 5.0)
             (told,) = transport.exchange([("CLIENT", "INFO")])
             transport.drop()
         finally:
             admin.acl_deluser("ann")
-    for part in (b"user=ann", b"db=3", b"name=mine"):
+    for part in (b"user=ann", b"db=3", b"name=mine", b"resp=2"):
         assert part in told
 
 
@@ -348,7 +477,9 @@ def counted(server: Server) -> Iterator[CountedRedis]:
 
 
 def fall_silent(transport: Transport, server: Server) -> None:
+    tries = transport._silence._tries  # type: ignore[attr-defined]
     transport.exchange([say("x")])
+    transport._silence._tries = tries  # type: ignore[attr-defined]
     server.pause()
     with pytest.raises(redis_py.TimeoutError):
         transport.exchange([say("late")])
@@ -367,8 +498,13 @@ def test_a_silent_server_is_not_asked_again(
     server.resume()
 
 
-def test_a_silent_server_is_asked_again_as_soon_as_it_speaks(server: Server) -> None:
-    transport = held(server, 0.1)
+@pytest.mark.parametrize("make", [held, slowly])
+def test_a_silent_server_is_asked_again_as_soon_as_it_speaks(
+    server: Server, make: Callable[..., Transport], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("smartredis_wsgi.transport.silence._MOST_TRIES", 3600)
+    transport = make(server, 0.1)
+    transport._silence._tries = 3600  # type: ignore[attr-defined]
     fall_silent(transport, server)
     server.resume()
 
@@ -453,16 +589,104 @@ def test_what_is_told_to_a_silent_server_is_done_when_it_speaks(
     transport.drop()
 
 
-def test_less_time_than_the_server_may_take_makes_it_not_silent(
-    server: Server, counted: CountedRedis
+def test_who_comes_to_a_silent_server_listens_for_no_time_worth_telling(
+    server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    transport = transport_for(counted, 5.0)
-    transport.exchange([say("x")])
-    with pytest.raises(redis_py.TimeoutError):
-        transport.exchange([("BLPOP", "never", 4)], 0.01)
-    assert transport.exchange([say("y")]) == [b"y"]
-    assert server.running
+    transport, listened = held(server, 0.1), []
+    fall_silent(transport, server)
+
+    def hears(_: SocketLink, seconds: float) -> bool:
+        listened.append(seconds)
+        return False
+
+    monkeypatch.setattr(SocketLink, "hears", hears)
+    with pytest.raises(Unasked):
+        transport.exchange([say("y")])
+    assert listened == [0.004]
+    server.resume()
+
+
+def test_what_is_told_goes_elsewhere_where_the_late_connection_is_closed(
+    server: Server, redis: redis_py.Redis
+) -> None:
+    transport = held(server, 0.1)
+    fall_silent(transport, server)
+    transport._silence.late.link.close()  # type: ignore[attr-defined]
+    server.resume()
+    transport.tell(("SET", "told", "1", "PX", 60_000))
+    assert redis.get("told") == b"1"
     transport.drop()
+
+
+def test_who_tells_a_silent_server_waits_for_nobody_who_is_telling(
+    server: Server,
+) -> None:
+    transport = held(server, 0.1)
+    fall_silent(transport, server)
+    telling = transport._telling  # type: ignore[attr-defined]
+    with ThreadPoolExecutor() as pool, telling:
+        told = pool.submit(transport.tell, ("PING",))
+        assert told.exception(SOON) is None
+    server.resume()
+
+
+def test_a_server_on_which_no_connection_is_made_in_time_is_silent(
+    server: Server,
+) -> None:
+    with FlakyProxy(server) as proxy:
+        transport = transport_for(redis_py.Redis.from_url(proxy.url), 0.1)
+        proxy.black_hole()
+        for _ in range(2):  # there was less time than it may take
+            with pytest.raises(redis_py.TimeoutError) as caught:
+                transport.exchange([say("x")], 0.01)
+            assert not isinstance(caught.value, Unasked)
+        with pytest.raises(redis_py.TimeoutError):
+            transport.exchange([say("x")])
+        with pytest.raises(Unasked):
+            transport.exchange([say("x")])
+
+
+def test_a_silent_server_that_is_known_to_be_gone_is_silent_no_more(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("smartredis_wsgi.transport.silence._MOST_TRIES", 0)
+    with FlakyProxy(server) as proxy:
+        transport = transport_for(redis_py.Redis.from_url(proxy.url), 0.1)
+        proxy.black_hole()
+        with pytest.raises(redis_py.TimeoutError):
+            transport.exchange([say("x")])
+    for _ in range(2):
+        with pytest.raises(redis_py.ConnectionError):
+            transport.exchange([say("x")])
+
+
+def test_a_connection_that_is_refused_is_tried_once_and_greets_with_no_ping(
+    server: Server,
+) -> None:
+    tried = []
+
+    class Noting(redis_py.Connection):
+        def _connect(self) -> Any:
+            tried.append(self)
+            return super()._connect()  # type: ignore[misc]
+
+    pool = redis_py.ConnectionPool.from_url(
+        server.url,
+        connection_class=Noting,
+        health_check_interval=1,
+        client_name="ann",
+        db=1,
+    )
+    transport = transport_for(redis_py.Redis(connection_pool=pool), 5.0)
+    with Monitor(server) as monitor:
+        transport.exchange([say("x")])
+        lines = monitor.lines()
+    assert not [line for line in lines if '"PING"' in line]
+    server.stop()
+    tried.clear()
+    with pytest.raises(redis_py.ConnectionError):
+        transport.exchange([say("y")])
+    assert len(tried) == 1
 
 
 def test_a_server_that_is_gone_after_a_silence_is_found_when_it_is_back(
@@ -630,6 +854,47 @@ def test_one_that_is_quick_enough_is_asked_in_the_thread_that_asks(
         assert set(seen) != {threading.current_thread()}
 
 
+def named(name: str) -> Any:
+    """A pool of another class than the client's own, which is to have that name."""
+    return type(name, (redis_py.ConnectionPool,), {})
+
+
+IN_TIME = {"socket_timeout": 0.5, "socket_connect_timeout": None, "retry": None}
+
+
+@pytest.mark.parametrize(
+    ("options", "is_left"),
+    [
+        ({}, False),
+        ({"retry": Retry(NoBackoff(), 0)}, False),
+        ({"socket_connect_timeout": 0.6}, False),
+        ({"socket_connect_timeout": 0.7}, True),
+        ({"socket_timeout": 0.7}, True),
+        ({"socket_timeout": None}, True),
+        ({"retry": Retry(NoBackoff(), 1)}, True),
+        ({"retry_on_timeout": True}, True),
+        ({"retry_on_error": [redis_py.TimeoutError]}, True),
+        ({"pool": named("Another")}, True),
+        ({"pool": named("SomebodysOwn")}, True),
+    ],
+)
+def test_one_that_might_wait_for_longer_is_asked_on_a_thread(
+    server: Server, options: dict[str, Any], is_left: bool
+) -> None:
+    kind = options.pop("pool", redis_py.ConnectionPool)
+    asked, noting = [], CustomRedis()
+    pool = kind(port=server.port, **{**IN_TIME, **options})
+    noting.connection_pool = pool
+
+    def send(*_: Any, **__: Any) -> bytes:
+        asked.append(threading.current_thread())
+        return b"x"
+
+    noting.execute_command = send  # type: ignore[method-assign]
+    assert transport_for(noting, 0.6).exchange([say("x")]) == [b"x"]
+    assert (asked != [threading.current_thread()]) is is_left
+
+
 @pytest.mark.parametrize("kind", [redis_py.RedisCluster, valkey.ValkeyCluster, None])
 def test_a_node_of_a_cluster_is_silent_alone(cluster: Cluster, kind: Any) -> None:
     """Silent long before the Cluster says that it failed, and others are asked."""
@@ -671,6 +936,35 @@ def test_a_class_of_ones_own_is_asked_itself(server: Server) -> None:
         with store.open() as session:
             session["a"] = 1
     assert seen == ["EVAL"]
+
+
+@pytest.mark.parametrize("name", ["execute_command", "pipeline"])
+@pytest.mark.parametrize("place", ["class", "client", "redis-py"])
+def test_who_takes_one_way_of_asking_into_his_hands_is_asked_both_ways(
+    server: Server, monkeypatch: pytest.MonkeyPatch, place: str, name: str
+) -> None:
+    theirs, seen = getattr(redis_py.Redis, name), []
+
+    def own(*words: Any, **options: Any) -> Any:
+        seen.append(name)
+        return theirs(*words, **options)
+
+    kind = type("Own", (redis_py.Redis,), {name: own} if place == "class" else {})
+    client = kind(port=server.port)
+    if place == "client":
+        setattr(client, name, functools.partial(own, client))
+    elif place == "redis-py":
+        monkeypatch.setattr(redis_py.Redis, name, own)
+    transport = transport_for(client, 5.0)
+    assert transport.exchange([say("x")]) == [b"x"]
+    assert transport.exchange([say("x"), say("y")]) == [b"x", b"y"]
+    assert seen == [name]
+    client.close()
+
+
+def test_a_class_that_takes_nothing_into_its_hands_has_connections_held() -> None:
+    kind = type("Own", (redis_py.Redis,), {})
+    assert isinstance(transport_for(kind(), 5.0), HeldConnections)
 
 
 def test_a_client_whose_pool_is_of_another_class_is_asked_itself(
@@ -784,7 +1078,7 @@ def test_what_has_come_is_heard_without_a_wait(
     assert not link.hears(0)
     link.send(link.pack([say("x")]))
     wait_until(lambda: link.hears(0), SOON, "the reply")
-    assert link.receive(1) == [b"x"]
+    assert link.receive() == [b"x"]
     assert not link.hears(0)
 
 
@@ -796,7 +1090,115 @@ def test_a_link_that_the_server_has_closed_says_so(
         link.hears(SOON)
 
 
-def test_replies_that_come_bit_by_bit_have_one_deadline(link: SocketLink) -> None:
+@pytest.mark.parametrize("can_poll", [True, False])
+def test_a_link_by_tls_hears_nothing_where_nothing_has_come(
+    monkeypatch: pytest.MonkeyPatch, can_poll: bool
+) -> None:
+    monkeypatch.setattr("smartredis_wsgi.transport.link._can_poll", can_poll)
+    ours, theirs = by_tls()
+    ours.settimeout(5.0)
+    link = SocketLink(SimpleNamespace(_sock=ours))
+    assert not link.hears(0)
+    with socket.socket(fileno=os.dup(theirs.fileno())) as raw:
+        raw.sendall(b"\x17\x03\x03\x00\x40")  # no more than a record's beginning
+        assert not link.hears(0)
+    for end in (ours, theirs):
+        end.close()
+
+
+def by_tls() -> tuple[ssl.SSLSocket, ssl.SSLSocket]:
+    """The two ends of a connection, without a certificate."""
+
+    def wrapped(end: socket.socket, protocol: int) -> ssl.SSLSocket:
+        context = ssl.SSLContext(protocol)
+        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+        context.maximum_version = ssl.TLSVersion.TLSv1_2
+        context.set_ciphers("AECDH:@SECLEVEL=0")
+        is_server = protocol == ssl.PROTOCOL_TLS_SERVER
+        return context.wrap_socket(end, server_side=is_server)
+
+    ends = socket.socketpair()
+    with ThreadPoolExecutor() as pool:
+        sides = ssl.PROTOCOL_TLS_CLIENT, ssl.PROTOCOL_TLS_SERVER
+        ours, theirs = pool.map(wrapped, ends, sides)
+    return ours, theirs
+
+
+def test_a_link_by_its_connections_methods_has_one_deadline_for_all_replies(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = 0.0
+
+    class Slow(redis_py.Connection):
+        def read_response(self, *arguments: Any, **options: Any) -> Any:
+            nonlocal now
+            now += 2.0
+            return super().read_response(*arguments, **options)
+
+    connection = Slow(port=server.port, socket_timeout=5.0, protocol=2)
+    connection.connect()
+    link = link_of(connection)
+    monkeypatch.setattr("smartredis_wsgi.transport.link.time.monotonic", lambda: now)
+    assert link.ask([say(n) for n in range(3)]) == [b"0", b"1", b"2"]
+    with pytest.raises(redis_py.TimeoutError):
+        link.ask([say(n) for n in range(4)])
+    link.close()
+
+
+def test_what_a_connection_does_in_a_way_of_its_own_it_is_asked_to_do(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its class may send or read otherwise, or a tracer has taken redis-py's place."""
+    kind = redis_py.connection.AbstractConnection
+    names = ["send_packed_command", "read_response"]
+
+    def otherwise(name: str) -> Any:
+        theirs = getattr(kind, name)
+
+        def method(*arguments: Any, **options: Any) -> Any:
+            asked.append(name)
+            return theirs(*arguments, **options)
+
+        return method
+
+    asked: list[str] = []
+    for name in names:
+        own = type("Own", (redis_py.Connection,), {name: otherwise(name)})
+        with monkeypatch.context() as patch:
+            for kind_asked in (own, redis_py.Connection):
+                connection = kind_asked(port=server.port, protocol=2)
+                connection.connect()
+                asked.clear()
+                assert link_of(connection).ask([say("x")]) == [b"x"]
+                assert asked == [name]
+                connection.disconnect()
+                patch.setattr(kind, name, otherwise(name))
+
+
+def test_where_hiredis_is_missing_a_connection_is_asked_by_its_methods(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = importlib.util.find_spec("smartredis_wsgi.transport.link")
+    assert spec
+    assert spec.loader
+    module = importlib.util.module_from_spec(spec)
+    with monkeypatch.context() as patch:
+        patch.setitem(sys.modules, "hiredis", None)
+        spec.loader.exec_module(module)
+    connection = redis_py.Connection(port=server.port, protocol=2)
+    connection.connect()
+    link = module.link_of(connection)
+    assert type(link) is module.Link
+    assert link.ask([say("x"), say("y")]) == [b"x", b"y"]
+    link.send(link.pack([say("z")]))
+    assert link.receive() == [b"z"]
+    link.close()
+
+
+@pytest.mark.parametrize("pace", [1.0, 2.0])
+def test_replies_that_come_bit_by_bit_have_one_deadline(
+    link: SocketLink, pace: float
+) -> None:
     class Dripping:
         """A socket of which each piece comes in time, and the whole never does."""
 
@@ -806,7 +1208,7 @@ def test_replies_that_come_bit_by_bit_have_one_deadline(link: SocketLink) -> Non
             self.longest = seconds
 
         def recv(self, _: int) -> bytes:
-            self.waited += 1.0
+            self.waited += pace
             return b"+"
 
     drops = Dripping()
@@ -816,7 +1218,7 @@ def test_replies_that_come_bit_by_bit_have_one_deadline(link: SocketLink) -> Non
     try:
         with pytest.raises(redis_py.TimeoutError):
             link.receive(1)
-        assert drops.waited == 5.0
+        assert 5.0 <= drops.waited < 5.0 + pace
         assert drops.longest == 5.0
     finally:
         clock.undo()
@@ -855,13 +1257,21 @@ def test_a_connection_that_dies_at_the_deadline_is_made_anew_in_no_time(
         now += 2.0
         raise redis_py.ConnectionError
 
+    class Noting(redis_py.Connection):
+        def __init__(self, **options: Any) -> None:
+            given.append(options["socket_connect_timeout"])
+            super().__init__(**options)
+
+    given: list[float] = []
+    pool = redis_py.ConnectionPool.from_url(server.url, connection_class=Noting)
     monkeypatch.setattr("smartredis_wsgi.transport.held.time.monotonic", lambda: now)
-    transport = held(server, 1.0)
+    transport = transport_for(redis_py.Redis(connection_pool=pool), 1.0)
     transport.exchange([say("x")])
     monkeypatch.setattr(SocketLink, "ask", dies)
     with contextlib.suppress(redis_py.TimeoutError):  # it depends on the machine
         assert transport.exchange([say("y")]) == [b"y"]
     assert now == 2.0
+    assert given == [1.0, 0.001]
 
 
 def test_a_command_that_can_t_be_sent_whole_makes_the_server_silent(

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import os
+import time
 import traceback
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -24,10 +26,13 @@ from smartredis_wsgi import (
     SessionStore,
     StoreUnavailable,
 )
-from smartredis_wsgi.wire import Call, Script, Wire
+from smartredis_wsgi.events import Event, Events
+from smartredis_wsgi.transport import HeldConnections
+from smartredis_wsgi.wire import Call, Patience, Query, Script, Wire, is_forbidden
 
 LOCKS = ["none", "single"]
 VALUE = "SWORDFISH-value"
+SOON = 10.0
 
 
 def new_session(store: SessionStore, **fields: Any) -> str:
@@ -867,3 +872,265 @@ def test_a_server_that_does_not_tell_is_met_all_the_same(
         redis.acl_deluser("ann")
         redis.config_set("maxmemory-policy", "noeviction")
     assert not caplog.records
+
+
+# -- a request's patience --------------------------------------------------------------
+
+
+class Paced(CustomRedis):
+    """A client whose commands take as long as they are told to, on a clock of its own.
+
+    It counts those that it was asked, and fails if it is to.
+    """
+
+    now, takes, asked = 1000.0, 0.0, 0
+    fails = False
+
+    def execute_command(self, *words: Any, **options: Any) -> Any:
+        self.asked += 1
+        self.now += self.takes
+        if self.fails:
+            raise redis_py.ConnectionError
+        return super().execute_command(*words, **options)
+
+
+@pytest.fixture
+def paced(server: Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[Paced]:
+    with (
+        Paced(port=server.port, socket_timeout=SOON, retry=None) as client,
+        monkeypatch.context() as patch,
+    ):
+        patch.setattr(time, "monotonic", lambda: client.now)
+        yield client
+
+
+def test_what_comes_at_once_costs_no_patience_however_often(paced: Paced) -> None:
+    wire, patience = Wire(paced, 10.0), Patience(10.0)
+    for paced.takes in (0.0, 0.4, 0.0, 0.4, 0.2) * 10:
+        wire.run(echo("x"), patience=patience)
+    assert patience.seconds == 10.0
+    assert patience.is_whole
+
+
+def test_patience_is_what_the_waits_of_a_request_have_left(paced: Paced) -> None:
+    wire, patience, left = Wire(paced, 10.0), Patience(10.0), []
+    for paced.takes in (0.6, 3.0, 0.4, 5.0):
+        wire.run(echo("x"), patience=patience)
+        left.append(round(patience.seconds, 6))
+    assert left == [9.4, 6.4, 6.4, 1.4]
+
+
+def test_who_has_no_time_left_after_an_answer_asks_shortly(paced: Paced) -> None:
+    wire, patience, left = Wire(paced, 10.0), Patience(10.0), []
+    for paced.takes in (9.5, 0.0, 2.0, 2.0):
+        wire.run(echo("x"), patience=patience)
+        left.append(round(patience.seconds, 6))
+    assert left == [1.0] * 4
+
+
+def test_who_has_no_time_left_after_a_failure_asks_no_more_for_as_long(
+    paced: Paced,
+) -> None:
+    told: list[Event] = []
+    wire = Wire(paced, 10.0, Events(told.append))
+    wire.run(echo("x"))
+    patience, paced.takes, paced.fails = Patience(10.0), 10.0, True
+    with pytest.raises(StoreUnavailable):
+        wire.run(echo("x"), patience=patience)
+    asked, paced.takes, paced.fails = paced.asked, 0.0, False
+    for later in (0.0, 9.5):
+        paced.now += later
+        with pytest.raises(StoreUnavailable, match="timeout"):
+            wire.run(echo("x"), patience=patience)
+    assert paced.asked == asked
+    assert [event.name for event in told] == ["unavailable"] * 3
+    paced.now += 1.0
+    wire.run(echo("x"), patience=patience)
+    assert patience.seconds == 10.0
+
+
+def test_a_failure_takes_what_it_took_and_an_answer_makes_up_for_it(
+    paced: Paced,
+) -> None:
+    wire, patience = Wire(paced, 10.0), Patience(10.0)
+    wire.run(echo("x"))
+    for paced.takes, paced.fails in ((0.3, True), (9.5, True)):
+        with pytest.raises(StoreUnavailable):
+            wire.run(echo("x"), patience=patience)
+    assert patience.seconds == 0.5
+    paced.takes, paced.fails = 0.0, False
+    wire.run(echo("x"), patience=patience)
+    assert patience.seconds == 1.0
+
+
+def test_a_request_waits_no_longer_though_the_wire_would(server: Server) -> None:
+    """A lock on a server of its own has a timeout of its own."""
+    wire = Wire(server.url, 3600)
+    wire.run(echo("x"))
+    server.pause()
+    with ThreadPoolExecutor() as pool:
+        late = pool.submit(wire.run, echo("y"), patience=Patience(0.2))
+        try:
+            assert isinstance(late.exception(SOON), StoreUnavailable)
+        finally:
+            server.resume()
+    wire.close()
+
+
+@pytest.mark.parametrize(
+    ("having", "is_enough"), [(0, False), (1, False), (2, True), (3, True)]
+)
+def test_so_many_replicas_are_enough_or_more(
+    redis: redis_py.Redis, having: int, is_enough: bool
+) -> None:
+    class Replicated(redis_py.Redis):
+        def pipeline(self, *words: Any, **options: Any) -> Any:
+            pipe = super().pipeline(*words, **options)
+            execute = pipe.execute
+            pipe.execute = lambda **o: [*execute(**o)[:-1], having]  # type: ignore[method-assign]
+            return pipe
+
+    script = Script.of(b"return {ARGV[#ARGV], ARGV[1]}")
+    call = Call(script, [], ("x",), list, replicas=2)
+    told = pytest.raises(StoreUnavailable, match=f"{having} of 2 replicas")
+    outcome: Any = contextlib.nullcontext() if is_enough else told
+    with Replicated(connection_pool=redis.connection_pool) as client, outcome:
+        Wire(client, 0.5).run(call)
+    assert call.result == [b"x"]
+
+
+# -- what is sent once, and on which connection ----------------------------------------
+
+
+class Slow(redis_py.Connection):
+    """A connection that is asked by its own methods, as without hiredis."""
+
+    def send_packed_command(self, *arguments: Any, **options: Any) -> None:
+        super().send_packed_command(*arguments, **options)
+
+
+@pytest.mark.parametrize("kind", [redis_py.Connection, Slow])
+@pytest.mark.parametrize(
+    ("refusal", "is_kept"),
+    [
+        ("OOM command not allowed when used memory > 'maxmemory'.", True),
+        ("READONLY You can't write against a read only replica.", False),
+        ("MASTERDOWN Link with MASTER is down", False),
+        ("CLUSTERDOWN The cluster is down", False),
+    ],
+)
+def test_who_is_refused_asks_no_second_time_and_elsewhere_if_that_may_help(
+    server: Server,
+    monkeypatch: pytest.MonkeyPatch,
+    refusal: str,
+    is_kept: bool,
+    kind: type[redis_py.Connection],
+) -> None:
+    seen: list[str] = []
+    exchange = HeldConnections.exchange
+
+    def noting(*words: Any, **options: Any) -> Any:
+        seen.append("asked")
+        return exchange(*words, **options)
+
+    class Noting(kind):  # type: ignore[misc, valid-type]
+        def connect(self) -> None:
+            seen.append("connected")
+            super().connect()
+
+    monkeypatch.setattr(HeldConnections, "exchange", noting)
+    with FlakyProxy(server) as proxy:
+        pool = redis_py.ConnectionPool.from_url(proxy.url, connection_class=Noting)
+        wire = Wire(redis_py.Redis(connection_pool=pool), 5.0)
+        wire.run(echo("one"))
+        proxy.refuse(refusal)
+        seen.clear()
+        with pytest.raises(StoreUnavailable):
+            wire.run(echo("one"), echo("two"))
+        assert seen == ["asked"]
+        proxy.restore()
+        wire.run(echo("one"))
+        assert seen[1:] == (["asked"] if is_kept else ["asked", "connected"])
+        wire.close()
+
+
+def test_what_cant_be_told_or_waited_for_is_unavailability(server: Server) -> None:
+    wire = Wire(server.url, 5.0)
+    server.stop()
+    for act in (lambda: wire.wait("signal", 0.1), lambda: wire.tell(echo("x"))):
+        with pytest.raises(StoreUnavailable):
+            act()
+
+
+def test_what_is_told_is_done(server: Server, redis: redis_py.Redis) -> None:
+    wire = Wire(server.url, 5.0)
+    script = Script.of(b"return redis.call('SET', KEYS[1], ARGV[1], 'PX', 60000)")
+    wire.tell(Call(script, ["told"], ("1",), list))
+    wait_until(lambda: redis.get("told") == b"1", SOON, "what it was told")
+    wire.close()
+
+
+def test_a_wait_that_nobody_ends_is_no_failure(server: Server) -> None:
+    wire = Wire(server.url, 0.2)
+    wire.run(echo("x"))
+    server.pause()
+    assert wire.wait("signal", 0.1) is None
+    server.resume()
+    wire.close()
+
+
+@pytest.mark.parametrize("change", [-1, 1])
+@pytest.mark.parametrize("is_query", [True, False])
+def test_an_answer_is_to_another_question_whatever_its_nonce(
+    redis: redis_py.Redis, change: int, is_query: bool
+) -> None:
+    def others(nonce: bytes) -> bytes:
+        return nonce[:-1] + bytes([nonce[-1] + change])
+
+    class Gossiping(redis_py.Redis):
+        """What it answers first another one has asked."""
+
+        def pipeline(self, *words: Any, **options: Any) -> Any:
+            pipe = super().pipeline(*words, **options)
+            execute = pipe.execute
+
+            def changed(**options: Any) -> Any:
+                first, *answers = execute(**options)
+                if is_query:
+                    return [others(first), *answers]
+                return [[others(first[0]), *first[1:]], *answers]
+
+            pipe.execute = changed  # type: ignore[method-assign]
+            return pipe
+
+    call: Call[Any] = Query([("PING",)], list) if is_query else echo("mine")
+    with Gossiping(connection_pool=redis.connection_pool) as client:
+        wire = Wire(client, 5.0)
+        with pytest.raises(StoreUnavailable, match="another question"):
+            wire.run(call, echo("another"))
+    assert not hasattr(call, "result")
+
+
+def test_a_query_whose_echo_is_refused_has_refusals_as_its_answers(
+    server: Server, redis: redis_py.Redis
+) -> None:
+    redis.acl_setuser(
+        "ann", enabled=True, nopass=True, keys=["*"], commands=["+@all", "-echo"]
+    )
+    try:
+        wire = Wire(f"redis://ann:any@{HOST}:{server.port}", 5.0)
+        query = Query([("GET", "a"), ("GET", "b")], list)
+        wire.run(query, whole := echo("x"))
+        assert [is_forbidden(answer) for answer in query.result] == [True, True]
+        assert whole.result == "x"
+        wire.close()
+    finally:
+        redis.acl_deluser("ann")
+
+
+def test_only_who_is_not_allowed_or_understood_is_forbidden() -> None:
+    unknown = redis_py.ResponseError("unknown command 'ECHO', with args")
+    assert is_forbidden(unknown)
+    assert is_forbidden(redis_py.exceptions.NoPermissionError("ECHO"))
+    assert not is_forbidden(redis_py.ResponseError("OOM command not allowed"))
+    assert not is_forbidden(b"unknown command")
