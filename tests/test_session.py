@@ -1021,6 +1021,29 @@ def test_reload_drops_the_changes_and_loads_again(counted, redis):
     assert fields_of(store, session_id) == {"a": [1], "b": 1, "d": 4}
 
 
+def test_a_reload_may_be_the_first_touch(counted):
+    store = sessions(counted)
+    session_id = stored(store, a=1)
+    counted.trips.reset()
+    with store.open(session_id) as session:
+        session.reload()
+        assert dict(session) == {"a": 1}
+    assert counted.trips.count == 1
+
+
+def test_a_reload_keeps_the_lock(redis):
+    store = sessions(redis, lock="single", lock_wait="20ms")
+    session_id = stored(store, a=1)
+    with store.open(session_id) as session:
+        assert session["a"] == 1
+        locks = redis.keys("lock:*")
+        session.reload()
+        assert redis.keys("lock:*") == locks != []
+        session["a"] += 1
+    assert fields_of(store, session_id) == {"a": 2}
+    assert redis.keys("lock:*") == []
+
+
 def test_reload_sees_that_the_session_is_gone(redis, caplog):
     store = sessions(redis)
     session_id = stored(store, a=1)
