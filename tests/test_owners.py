@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import redis as redis_py
 from conftest import Backend
+from doubles import FlakyProxy
 from records import meta_of, set_meta
 from redis.cluster import RedisCluster
 from servers import Cluster, Monitor, Server
@@ -579,6 +580,20 @@ def test_what_was_not_stored_leaves_no_entry(redis: redis_py.Redis) -> None:
         same.bind("ann")
     assert redis.keys("session:owner:*") == []
     assert is_alive(store, session.id)
+
+
+def test_a_session_that_was_stored_without_an_answer_is_its_owners(
+    server: Server, redis: redis_py.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with FlakyProxy(server) as proxy, proxy.client() as client:
+        once_before(monkeypatch, Records, "create", proxy.drop_next_reply)
+        with pytest.raises(StoreUnavailable), sessions(client).open() as session:
+            session["of"] = "us"
+            session.bind("ann")
+    store = sessions(redis)
+    assert is_alive(store, session.id)
+    assert handles(store) == {handle_of(session.id)}
+    assert store.destroy_owner("ann") == 1
 
 
 # -- the index alone -------------------------------------------------------------------
