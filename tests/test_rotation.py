@@ -591,6 +591,18 @@ def test_a_rotation_s_tombstone_lives_for_the_grace_and_for_those_on_the_way(
     assert (end - 2) * 1000 < redis.pttl(key) <= end * 1000
 
 
+def test_a_rotation_s_tombstone_lives_no_longer_than_is_asked_for(
+    server: Server,
+) -> None:
+    with counting_client(server.url) as client:
+        store = sessions(client, delete_expiry="500ms")
+        session_id = stored(store, **START)
+        client.trips.reset()
+        rotated(store, session_id)
+    words = [word for command in client.trips.commands for word in command]
+    assert b"500" in words
+
+
 # -- cluster -------------------------------------------------------------------------
 
 
