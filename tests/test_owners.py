@@ -596,6 +596,27 @@ def test_a_session_that_was_stored_without_an_answer_is_its_owners(
     assert store.destroy_owner("ann") == 1
 
 
+@pytest.mark.parametrize(("most", "hours"), [(None, 1000), ("900h", 900)])
+def test_who_rotates_without_a_look_shortens_and_lengthens_no_life(
+    redis: redis_py.Redis, most: str | None, hours: int
+) -> None:
+    store = sessions(redis, ttl=60, max_lifetime=most)
+    with store.open() as session:
+        session["of"] = "us"
+        session.bind("ann")
+        session.set_ttl("1000h")
+    ((slot, entry),) = redis.hgetall(index_of()).items()
+    state, till, rest = entry.split(b" ", 2)
+    long_ago = b"%b %d %b" % (state, int(till) - 800 * 3_600_000, rest)
+    redis.hset(index_of(), slot, long_ago)
+    redis.expire(index_of(), 100 * 3_600)
+    with store.open(session.id) as same:
+        same.regenerate_id()
+    lives = [redis.pttl(key) for key in redis.keys() if redis.type(key) == b"hash"]
+    assert len(lives) == 2  # the record's and the index's
+    assert all((hours - 0.1) * 3_600_000 < life <= hours * 3_600_000 for life in lives)
+
+
 # -- the index alone -------------------------------------------------------------------
 
 
