@@ -226,15 +226,21 @@ def test_the_note_can_be_changed(redis: redis_py.Redis) -> None:
         assert (one.note, one.created) == (told, created)
 
 
-def test_another_owner_replaces_the_first(backend: Backend) -> None:
+@pytest.mark.parametrize(("first", "then"), [("ann", "bob"), ("bob", "ann")])
+def test_another_owner_replaces_the_first(
+    backend: Backend, first: str, then: str
+) -> None:
     store = sessions(**backend.options)
-    session_id = bound(store)
+    session_id = bound(store, first)
     with store.open(session_id) as session:
-        session.bind("bob")
-    assert (handles(store), handles(store, "bob")) == (set(), {handle_of(session_id)})
-    assert store.destroy_owner("ann") == 0
+        session.bind(then)
+    assert (handles(store, first), handles(store, then)) == (
+        set(),
+        {handle_of(session_id)},
+    )
+    assert store.destroy_owner(first) == 0
     assert is_alive(store, session_id)
-    assert store.destroy_owner("bob") == 1
+    assert store.destroy_owner(then) == 1
 
 
 def test_an_index_that_missed_the_new_owner_takes_no_session_of_his(
