@@ -702,6 +702,17 @@ def test_a_rotation_by_another_carries_over_who_has_no_lock(
     assert redis.keys("lock:*") == []
 
 
+def test_a_reader_who_looks_again_for_its_rolling_cookie_waits_for_no_lock(
+    redis: redis_py.Redis,
+) -> None:
+    options = {"lock_scope": "manual", "lock_wait": "20ms", "touch_every": 0}
+    store = sessions(redis, lock="single", cookie_max_age=3600, **options)
+    session_id = stored(store, **START)
+    with store.open(session_id) as holder, holder.lock():
+        redis.pexpire(living(redis)[0], 60_000)
+        assert fields_of(store, session_id) == START
+
+
 class Strict:
     """A strategy of a user's own: whoever acquires what is held, has made a mistake."""
 
