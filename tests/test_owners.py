@@ -618,7 +618,7 @@ def test_who_rotates_without_a_look_shortens_and_lengthens_no_life(
     redis.expire(index_of(), 100 * 3_600)
     with store.open(session.id) as same:
         same.regenerate_id()
-    lives = [redis.pttl(key) for key in redis.keys() if redis.type(key) == b"hash"]
+    lives = [redis.pttl(key) for key in redis.keys("*") if redis.type(key) == b"hash"]
     assert len(lives) == 2  # the record's and the index's
     assert all((hours - 0.1) * 3_600_000 < life <= hours * 3_600_000 for life in lives)
 

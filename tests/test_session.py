@@ -38,6 +38,7 @@ from smartredis_wsgi import (
     StoreUnavailable,
 )
 from smartredis_wsgi.ids import new_id
+from smartredis_wsgi.store import size_of
 
 
 class AppError(Exception):
@@ -1341,6 +1342,16 @@ def test_a_session_that_would_be_too_large_is_refused_unwritten(backend):
         del session["a"]
         session["b"] = "x" * 900
     assert fields_of(store, session_id) == {"b": "x" * 900}
+
+
+def test_a_new_session_may_have_the_largest_size_and_no_more(redis):
+    size = size_of({"a": b'"%b"' % (b"x" * 600)})
+    store = sessions(redis, max_size=size)
+    session_id = stored(store, a="x" * 600)
+    with pytest.raises(SessionTooLarge), store.open() as session:
+        session["a"] = "x" * 601
+    assert fields_of(store, session_id) == {"a": "x" * 600}
+    assert redis.dbsize() == 1
 
 
 def test_a_session_that_is_too_large_already_may_shrink(redis):
