@@ -860,7 +860,9 @@ def test_who_knows_the_owner_before_ends_no_session_of_the_owner_now(
         redis.delete(index_of())
         session.regenerate_id()
         session["late"] = True
-    assert is_alive(store, session.id)
+    assert session.id != session_id
+    with store.open(session.id) as same:
+        assert dict(same) == {"of": "us", "late": True}
     assert handles(store, "bob") == {handle_of(session.id)}
     assert store.destroy_owner("bob") == 1
 

@@ -140,6 +140,15 @@ def test_a_blind_write_is_one_round_trip(counted, write):
     assert counted.trips.count == 1
 
 
+def test_who_has_written_does_not_look_again_for_a_rolling_cookie(counted):
+    store = sessions(counted, cookie_max_age=3600)
+    session_id = stored(store, n=1)
+    counted.trips.reset()
+    with store.open(session_id) as session:
+        session["n"] += 1
+    assert counted.trips.count == 2
+
+
 def test_creating_is_one_round_trip(counted):
     with sessions(counted).open() as session:
         session["a"] = 1
@@ -1555,9 +1564,11 @@ def test_a_lock_block_gives_the_lock_back_at_its_end(redis, act):
 def test_lock_blocks_may_stand_in_one_another(locking, redis):
     session_id = stored(locking, n=1)
     with locking.open(session_id) as session, session.lock():
+        locks = redis.keys("lock:*")
         session["n"] += 1
         with session.lock():
             session["n"] += 1
+        assert redis.keys("lock:*") == locks
         session["n"] += 1
     assert fields_of(locking, session_id) == {"n": 4}
     assert redis.keys("lock:*") == []
