@@ -623,6 +623,20 @@ def test_who_rotates_without_a_look_shortens_and_lengthens_no_life(
     assert all((hours - 0.1) * 3_600_000 < life <= hours * 3_600_000 for life in lives)
 
 
+def test_who_is_bound_after_a_save_lives_as_long_as_the_session_asked_for(
+    redis: redis_py.Redis,
+) -> None:
+    store = sessions(redis, ttl=60)
+    with store.open() as session:
+        session["of"] = "us"
+        session.set_ttl("1h")
+        session.save()
+        session.bind("ann")
+    lives = [redis.pttl(key) for key in redis.keys("*")]
+    assert len(lives) == 2  # the record's and the index's
+    assert all(3_500_000 < life <= 3_600_000 for life in lives)
+
+
 # -- the index alone -------------------------------------------------------------------
 
 
