@@ -149,6 +149,15 @@ def test_who_has_written_does_not_look_again_for_a_rolling_cookie(counted):
     assert counted.trips.count == 2
 
 
+def test_who_only_reads_does_not_look_again_without_a_rolling_cookie(counted):
+    store = sessions(counted, touch_every=0)
+    session_id = stored(store, n=1)
+    counted.pexpire(key_of(counted), 60_000)
+    counted.trips.reset()
+    assert fields_of(store, session_id) == {"n": 1}
+    assert counted.trips.count == 1
+
+
 def test_creating_is_one_round_trip(counted):
     with sessions(counted).open() as session:
         session["a"] = 1
