@@ -1374,6 +1374,19 @@ def test_a_lock_that_stays_taken_is_a_503(
     assert stored(redis, sid) == {"n": 7}
 
 
+def test_retry_after_is_the_life_of_a_lock_or_the_timeout_in_whole_seconds(
+    redis: redis_py.Redis,
+) -> None:
+    sid, options = a_session(redis), {"lock_expiry": 6.5, "timeout": 2.5}
+    with held(redis, sid):
+        app = checked(a_list(write), client=redis, **BUSY, **options)
+        taken = serve(app, sid, "POST")
+    down = serve(checked(a_list(write), client=DeadRedis(), **options), sid, "POST")
+    assert (taken.all("Retry-After"), down.all("Retry-After")) == (["7"], ["3"])
+    for served in (taken, down):
+        assert_is_503(served, "POST")
+
+
 def test_a_lock_block_that_waits_in_vain_is_a_503(redis: redis_py.Redis) -> None:
     sid = a_session(redis)
     app = checked(a_list(lock), client=redis, lock_scope="manual", **BUSY)
@@ -1755,6 +1768,15 @@ def test_an_error_page_of_our_own_error_is_a_503_if_it_was_a_500(
     served = serve(checked(app, client=DeadRedis()), "a" * 59)
     assert served.status[:3] == told
     assert (served.body == b"the page") == (status[:3] != "500")
+
+
+@pytest.mark.parametrize("name", ["Id", "_lives", "ids"])
+def test_a_session_has_no_other_attributes(redis: redis_py.Redis, name: str) -> None:
+    def act(session: Session) -> None:
+        with pytest.raises(AttributeError, match=name):
+            getattr(session, name)
+
+    assert serve(checked(a_list(act), client=redis)).status == "200 OK"
 
 
 # -- lock_methods --------------------------------------------------------------------

@@ -618,6 +618,13 @@ def test_the_listener_hears_of_it(server: Server) -> None:
     assert heard[0].fields == len(PLAIN) + 1
 
 
+def test_the_listener_hears_of_a_logout_with_the_first_request(server: Server) -> None:
+    heard: list[Any] = []
+    moved = moved_in(server, old_apps.connect_redis(server), on_event=heard.append)
+    moved.visit(destroy)
+    assert [event.name for event in heard] == ["destroyed"]
+
+
 def test_it_may_lie_on_another_server(server: Server, masters: list[Server]) -> None:
     other = masters[0]
     moved = moved_in(server, old_apps.connect_redis(other), import_url=other.url)

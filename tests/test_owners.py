@@ -254,15 +254,21 @@ def test_the_note_can_be_changed(redis: redis_py.Redis) -> None:
         assert (one.note, one.created) == (told, created)
 
 
-def test_another_owner_replaces_the_first(backend: Backend) -> None:
+@pytest.mark.parametrize(("first", "then"), [("ann", "bob"), ("bob", "ann")])
+def test_another_owner_replaces_the_first(
+    backend: Backend, first: str, then: str
+) -> None:
     store = sessions(**backend.options)
-    session_id = bound(store)
+    session_id = bound(store, first)
     with store.open(session_id) as session:
-        session.bind("bob")
-    assert (handles(store), handles(store, "bob")) == (set(), {handle_of(session_id)})
-    assert store.destroy_owner("ann") == 0
+        session.bind(then)
+    assert (handles(store, first), handles(store, then)) == (
+        set(),
+        {handle_of(session_id)},
+    )
+    assert store.destroy_owner(first) == 0
     assert is_alive(store, session_id)
-    assert store.destroy_owner("bob") == 1
+    assert store.destroy_owner(then) == 1
 
 
 def test_an_index_that_missed_the_new_owner_takes_no_session_of_his(
@@ -695,6 +701,55 @@ def test_what_was_not_stored_leaves_no_entry(redis: redis_py.Redis) -> None:
     assert is_alive(store, session.id)
 
 
+def test_a_session_that_was_stored_without_an_answer_is_its_owners(
+    server: Server, redis: redis_py.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with FlakyProxy(server) as proxy, proxy.client() as client:
+        once_before(monkeypatch, Records, "create", proxy.drop_next_reply)
+        with pytest.raises(StoreUnavailable), sessions(client).open() as session:
+            session["of"] = "us"
+            session.bind("ann")
+    store = sessions(redis)
+    assert is_alive(store, session.id)
+    assert handles(store) == {handle_of(session.id)}
+    assert store.destroy_owner("ann") == 1
+
+
+@pytest.mark.parametrize(("most", "hours"), [(None, 1000), ("900h", 900)])
+def test_who_rotates_without_a_look_shortens_and_lengthens_no_life(
+    redis: redis_py.Redis, most: str | None, hours: int
+) -> None:
+    store = sessions(redis, ttl=60, max_lifetime=most)
+    with store.open() as session:
+        session["of"] = "us"
+        session.bind("ann")
+        session.set_ttl("1000h")
+    ((slot, entry),) = redis.hgetall(index_of()).items()
+    state, till, rest = entry.split(b" ", 2)
+    long_ago = b"%b %d %b" % (state, int(till) - 800 * 3_600_000, rest)
+    redis.hset(index_of(), slot, long_ago)
+    redis.expire(index_of(), 100 * 3_600)
+    with store.open(session.id) as same:
+        same.regenerate_id()
+    lives = [redis.pttl(key) for key in redis.keys("*") if redis.type(key) == b"hash"]
+    assert len(lives) == 2  # the record's and the index's
+    assert all((hours - 0.1) * 3_600_000 < life <= hours * 3_600_000 for life in lives)
+
+
+def test_who_is_bound_after_a_save_lives_as_long_as_the_session_asked_for(
+    redis: redis_py.Redis,
+) -> None:
+    store = sessions(redis, ttl=60)
+    with store.open() as session:
+        session["of"] = "us"
+        session.set_ttl("1h")
+        session.save()
+        session.bind("ann")
+    lives = [redis.pttl(key) for key in redis.keys("*")]
+    assert len(lives) == 2  # the record's and the index's
+    assert all(3_500_000 < life <= 3_600_000 for life in lives)
+
+
 # -- the index alone -------------------------------------------------------------------
 
 
@@ -932,7 +987,9 @@ def test_who_knows_the_owner_before_ends_no_session_of_the_owner_now(
         redis.delete(index_of())
         session.regenerate_id()
         session["late"] = True
-    assert is_alive(store, session.id)
+    assert session.id != session_id
+    with store.open(session.id) as same:
+        assert dict(same) == {"of": "us", "late": True}
     assert handles(store, "bob") == {handle_of(session.id)}
     assert store.destroy_owner("bob") == 1
 

@@ -591,6 +591,18 @@ def test_a_rotation_s_tombstone_lives_for_the_grace_and_for_those_on_the_way(
     assert (end - 2) * 1000 < redis.pttl(key) <= end * 1000
 
 
+def test_a_rotation_s_tombstone_lives_no_longer_than_is_asked_for(
+    server: Server,
+) -> None:
+    with counting_client(server.url) as client:
+        store = sessions(client, delete_expiry="500ms")
+        session_id = stored(store, **START)
+        client.trips.reset()
+        rotated(store, session_id)
+    words = [word for command in client.trips.commands for word in command]
+    assert b"500" in words
+
+
 # -- cluster -------------------------------------------------------------------------
 
 
@@ -688,6 +700,17 @@ def test_a_rotation_by_another_carries_over_who_has_no_lock(
         "n": 2,
     }
     assert redis.keys("lock:*") == []
+
+
+def test_a_reader_who_looks_again_for_its_rolling_cookie_waits_for_no_lock(
+    redis: redis_py.Redis,
+) -> None:
+    options = {"lock_scope": "manual", "lock_wait": "20ms", "touch_every": 0}
+    store = sessions(redis, lock="single", cookie_max_age=3600, **options)
+    session_id = stored(store, **START)
+    with store.open(session_id) as holder, holder.lock():
+        redis.pexpire(living(redis)[0], 60_000)
+        assert fields_of(store, session_id) == START
 
 
 class Strict:

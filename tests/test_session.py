@@ -38,6 +38,7 @@ from smartredis_wsgi import (
     StoreUnavailable,
 )
 from smartredis_wsgi.ids import new_id
+from smartredis_wsgi.store import size_of
 
 
 class AppError(Exception):
@@ -136,6 +137,24 @@ def test_a_blind_write_is_one_round_trip(counted, write):
     counted.trips.reset()
     with store.open(session_id) as session:
         write(session)
+    assert counted.trips.count == 1
+
+
+def test_who_has_written_does_not_look_again_for_a_rolling_cookie(counted):
+    store = sessions(counted, cookie_max_age=3600)
+    session_id = stored(store, n=1)
+    counted.trips.reset()
+    with store.open(session_id) as session:
+        session["n"] += 1
+    assert counted.trips.count == 2
+
+
+def test_who_only_reads_does_not_look_again_without_a_rolling_cookie(counted):
+    store = sessions(counted, touch_every=0)
+    session_id = stored(store, n=1)
+    counted.pexpire(key_of(counted), 60_000)
+    counted.trips.reset()
+    assert fields_of(store, session_id) == {"n": 1}
     assert counted.trips.count == 1
 
 
@@ -1021,6 +1040,29 @@ def test_reload_drops_the_changes_and_loads_again(counted, redis):
     assert fields_of(store, session_id) == {"a": [1], "b": 1, "d": 4}
 
 
+def test_a_reload_may_be_the_first_touch(counted):
+    store = sessions(counted)
+    session_id = stored(store, a=1)
+    counted.trips.reset()
+    with store.open(session_id) as session:
+        session.reload()
+        assert dict(session) == {"a": 1}
+    assert counted.trips.count == 1
+
+
+def test_a_reload_keeps_the_lock(redis):
+    store = sessions(redis, lock="single", lock_wait="20ms")
+    session_id = stored(store, a=1)
+    with store.open(session_id) as session:
+        assert session["a"] == 1
+        locks = redis.keys("lock:*")
+        session.reload()
+        assert redis.keys("lock:*") == locks != []
+        session["a"] += 1
+    assert fields_of(store, session_id) == {"a": 2}
+    assert redis.keys("lock:*") == []
+
+
 def test_reload_sees_that_the_session_is_gone(redis, caplog):
     store = sessions(redis)
     session_id = stored(store, a=1)
@@ -1320,6 +1362,16 @@ def test_a_session_that_would_be_too_large_is_refused_unwritten(backend):
     assert fields_of(store, session_id) == {"b": "x" * 900}
 
 
+def test_a_new_session_may_have_the_largest_size_and_no_more(redis):
+    size = size_of({"a": b'"%b"' % (b"x" * 600)})
+    store = sessions(redis, max_size=size)
+    session_id = stored(store, a="x" * 600)
+    with pytest.raises(SessionTooLarge), store.open() as session:
+        session["a"] = "x" * 601
+    assert fields_of(store, session_id) == {"a": "x" * 600}
+    assert redis.dbsize() == 1
+
+
 def test_a_session_that_is_too_large_already_may_shrink(redis):
     session_id = stored(sessions(redis), a="x" * 900, b="x" * 900)
     store = sessions(redis, max_size="500")
@@ -1521,9 +1573,11 @@ def test_a_lock_block_gives_the_lock_back_at_its_end(redis, act):
 def test_lock_blocks_may_stand_in_one_another(locking, redis):
     session_id = stored(locking, n=1)
     with locking.open(session_id) as session, session.lock():
+        locks = redis.keys("lock:*")
         session["n"] += 1
         with session.lock():
             session["n"] += 1
+        assert redis.keys("lock:*") == locks
         session["n"] += 1
     assert fields_of(locking, session_id) == {"n": 4}
     assert redis.keys("lock:*") == []

@@ -39,7 +39,7 @@ TESTED_BY = {
     "store.py": [*_RECORDS, "owners", "events", "session"],
     "familiar.py": ["familiar"],
     "engine.py": ["events", "session", "connect", "locks"],
-    "life.py": [*_SESSIONS, "middleware"],
+    "life.py": [*_SESSIONS, "round_trips", "middleware"],
     "hold.py": ["locks", "events", "acquire", "session"],
     "session.py": ["session", "rotation"],
     "session_store.py": ["session", "owners", "integrations"],
