@@ -25,6 +25,7 @@ from smartredis_wsgi import (
     SessionTooLarge,
     StoreUnavailable,
 )
+from smartredis_wsgi import store as store_module
 from smartredis_wsgi.config import Config
 from smartredis_wsgi.fields import Changes, Number
 from smartredis_wsgi.store import (
@@ -1970,3 +1971,12 @@ def store_key(client: Any) -> bytes:
     """The key of some session that is alive."""
     keys = client.scan_iter(match="session:*")
     return next(key for key in keys if client.type(key) == b"hash")
+
+
+def test_names_that_are_made_up_do_not_pile_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(store_module, "_MOST_TEXTS", 100)
+    texts = store_module._Texts()
+    for _ in range(2):
+        for n in range(1000):
+            assert texts[f"n{n}".encode()] == f"n{n}"
+        assert len(texts) == 100

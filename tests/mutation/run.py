@@ -38,7 +38,7 @@ TESTED_BY = {
     "fields.py": ["fields", "conflicts"],
     "store.py": [*_RECORDS, "owners", "events", "session"],
     "familiar.py": ["familiar"],
-    "engine.py": ["events", "session", "connect", "locks"],
+    "engine.py": ["connect", "events", "session", "locks"],
     "life.py": [*_SESSIONS, "middleware"],
     "hold.py": ["locks", "events", "acquire", "session"],
     "session.py": ["session", "rotation"],
