@@ -427,16 +427,16 @@ def test_a_wrong_value_is_refused_with_option_value_and_remedy(name, wrongs):
 @pytest.mark.parametrize(
     ("name", "remedy"),
     [
-        ("conflict", "merge, raise or overwrite"),
-        ("on_gone", "drop or raise"),
-        ("lock_scope", "request, commit or manual"),
-        ("lock", "none, single or redlock, or an object with acquire()"),
-        ("codec", "json, msgpack or pickle, or an object with encode()"),
-        ("max_size", 'bytes, a whole number over 0 (65536) or with a unit ("64k", "1M")'),
+        ("conflict", "use merge, raise or overwrite"),
+        ("on_gone", "use drop or raise"),
+        ("lock_scope", "use request, commit or manual"),
+        ("lock", "use none, single or redlock, or an object with acquire()"),
+        ("codec", "use json, msgpack or pickle, or an object with encode()"),
+        ("max_size", 'a whole number over 0 (65536) or with a unit ("64k", "1M")'),
     ],
 )
 def test_a_refusal_says_all_that_would_do(name, remedy):
-    assert refused(name, "banana").endswith(f"; use {remedy}")
+    assert refused(name, "banana").endswith(f" {remedy}")
 
 
 @pytest.mark.parametrize("config", ["redis://x", [("url", URL)], 5, b"x"])
