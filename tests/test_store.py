@@ -837,6 +837,19 @@ def test_the_owner_is_told_of_what_is_alive(redis: redis_py.Redis) -> None:
     assert verbs.run(verbs.owner_of()) == (Kind.DESTROYED, "")
 
 
+@pytest.mark.parametrize("ttl", [None, 1234.5])
+@pytest.mark.parametrize("owner", ["", "ann"])
+def test_what_is_loaded_tells_its_owner_and_its_own_ttl(
+    redis: redis_py.Redis, owner: str, ttl: float | None
+) -> None:
+    now, _ = redis.time()
+    tie = Tie(owner, (now + 5000) * 1000, binds=True) if owner else None
+    verbs = Verbs(redis).made({"a": b"1"}, ttl=ttl, tie=tie)
+    loaded = verbs.run(verbs.load())
+    assert (loaded.owner, loaded.own_ttl) == (owner, ttl)
+    assert (loaded.due, loaded.prolonged) == (0, False)
+
+
 def test_what_is_anothers_is_not_destroyed(redis: redis_py.Redis) -> None:
     now, _ = redis.time()
     verbs = Verbs(redis).made({}, tie=Tie("ann", (now + 800) * 1000, binds=True))
