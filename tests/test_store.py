@@ -1987,9 +1987,9 @@ def store_key(client: Any) -> bytes:
 
 
 def test_names_that_are_made_up_do_not_pile_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(store_module, "_MOST_TEXTS", 100)
+    monkeypatch.setattr(store_module, "_MOST_TEXTS", 500)
     texts = store_module._Texts()
     for _ in range(2):
         for n in range(1000):
             assert texts[f"n{n}".encode()] == f"n{n}"
-        assert len(texts) == 100
+        assert len(texts) == 500
