@@ -153,13 +153,13 @@ def test_a_sentinel_url_has_the_usual_port_and_database_where_it_names_none() ->
 @pytest.mark.parametrize(
     ("url", "expected"),
     [
-        ("redis+sentinel://a/mymaster/2", (None, None)),
-        ("redis+sentinel://:p%40ss@a/mymaster/2", (None, "p@ss")),
-        ("redis+sentinel://a%3An:p%40ss@a/mymaster/2", ("a:n", "p@ss")),
-        ("redis+sentinel://ann@a/mymaster/2", ("ann", None)),
+        ("redis+sentinel://a/main/2", (None, None)),
+        ("redis+sentinel://:p%40ss@a/main/2", (None, "p@ss")),
+        ("redis+sentinel://a%3An:p%40ss@a/main/2", ("a:n", "p@ss")),
+        ("redis+sentinel://ann@a/main/2", ("ann", None)),
     ],
 )
-def test_the_name_and_password_of_a_sentinel_url_are_for_the_master_alone(
+def test_the_name_and_password_of_a_sentinel_url_are_not_for_the_sentinels(
     url: str, expected: tuple[str | None, str | None]
 ) -> None:
     pool = client_for(url, 1.0).connection_pool
@@ -170,18 +170,6 @@ def test_the_name_and_password_of_a_sentinel_url_are_for_the_master_alone(
         asked = sentinel.connection_pool.connection_kwargs
         assert not asked.get("username")
         assert not asked.get("password")
-
-
-def test_a_sentinel_that_has_closed_a_connection_is_asked_again(
-    sentinel: Sentinel, server: Server
-) -> None:
-    url = f"redis+sentinel://{HOST}:{sentinel.port}/mymaster"
-    with opened(url) as store, server.client() as at_master:
-        live_through(store)
-        with sentinel.client() as at_sentinel:
-            for client in (at_sentinel, at_master):
-                client.client_kill_filter(_type="normal", skipme=True)
-        live_through(store)
 
 
 class Recorded:
@@ -195,7 +183,7 @@ class Recorded:
         self.options = options
 
 
-def test_a_cluster_url_means_what_it_says_and_is_used_once(
+def test_a_url_of_several_nodes_is_taken_apart_and_makes_one_client(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(connect, "RedisCluster", Recorded)
