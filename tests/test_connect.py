@@ -16,7 +16,13 @@ import redis.asyncio
 from conftest import Backend
 from servers import HOST, Cluster, Monitor, Sentinel, Server, free_port, wait_until
 
-from smartredis_wsgi import ConfigError, SessionStore, StoreUnavailable, connect
+from smartredis_wsgi import (
+    ConfigError,
+    SessionStore,
+    SingleNodeLock,
+    StoreUnavailable,
+    connect,
+)
 from smartredis_wsgi.connect import client_for
 
 LOCKS = ["none", "single"]
@@ -327,6 +333,15 @@ def test_making_a_store_connects_to_no_sentinel(
     SessionStore.from_config(url=url, lock="single")
     assert connections(sentinel) == before + 1
     assert server.running
+
+
+@pytest.mark.parametrize(("port", "is_near"), [(5, True), (4, False), (6, False)])
+def test_a_lock_that_is_handed_in_travels_with_what_has_the_same_address(
+    port: int, is_near: bool
+) -> None:
+    lock = SingleNodeLock(f"redis://{HOST}:{port}")
+    store = SessionStore.from_config(url=f"redis://{HOST}:5", lock=lock)
+    assert store._engine.near_lock is (lock if is_near else None)
 
 
 # -- what is refused -------------------------------------------------------------------

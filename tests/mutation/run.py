@@ -84,6 +84,7 @@ STARTED = {
     "locks/redlock.py": ("redlock", "master"),
     "transport/any_client.py": ("cluster",),
     "wire.py": ("cluster",),
+    "connect.py": ("cluster", "master"),
 }
 """Of what tests need several servers for, what they need for a file."""
 
