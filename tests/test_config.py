@@ -488,6 +488,12 @@ def test_nothing_at_all_is_too_little():
             Config.build(config)
 
 
+@pytest.mark.parametrize("nodes", [NODES[:1], NODES[:2], [*NODES, "redis://d"]])
+def test_too_few_masters_or_an_even_number_are_refused(nodes):
+    with pytest.raises(ConfigError, match="an odd number, 3 or more"):
+        build(lock="redlock", lock_nodes=nodes)
+
+
 def test_two_addresses_are_too_many():
     with pytest.raises(ConfigError, match="either url or client, not both"):
         Config.build(url=URL, client=DeadRedis())
