@@ -126,7 +126,7 @@ def _optional(parse: Callable[[Any], Any], word: str = "none") -> Callable[[Any]
 def _several(value: Any, split: str) -> tuple[Any, ...]:
     if isinstance(value, str):
         value = [part.strip() for part in re.split(split, value)]
-    elif isinstance(value, bytes) or not isinstance(value, Iterable):
+    elif not isinstance(value, Iterable):
         value = [value]
     return tuple(part for part in value if part != "")
 

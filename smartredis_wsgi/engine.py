@@ -50,8 +50,9 @@ class Engine:
         events = Events(config.on_event) if config.on_event else None
         wire = Wire(address, config.timeout, events)
         lock = _lock_for(config, wire)
-        single = isinstance(lock, SingleNodeLock) and lock.wire.address == wire.address
-        near = lock if isinstance(lock, SingleNodeLock) and single else None
+        near = None
+        if isinstance(lock, SingleNodeLock) and lock.wire.address == wire.address:
+            near = lock
         records, codec = (
             Records(config, wire.digests, wire.is_plain),
             codec_for(config.codec),

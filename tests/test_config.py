@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import os
 import re
 import traceback
 
@@ -119,6 +120,7 @@ SWITCHES = ["lock_renew", "cookie_secure", "cookie_httponly", "cookie_partitione
         ("30", 30),
         ("1.5", 1.5),
         (".5", 0.5),
+        ("1ms", 0.001),
         ("100ms", 0.1),
         ("5s", 5),
         ("2m", 120),
@@ -133,7 +135,9 @@ def test_a_duration_is_seconds_or_text_with_a_unit(name, given, seconds):
     assert isinstance(value, float)
 
 
-@pytest.mark.parametrize(("given", "seconds"), [("1.5h", 5400), ("30m", 1800)])
+@pytest.mark.parametrize(
+    ("given", "seconds"), [("1.5h", 5400), ("30m", 1800), ("36500d", 3_153_600_000)]
+)
 def test_a_long_duration_is_taken(given, seconds):
     assert build(ttl=given).ttl == seconds
 
@@ -143,6 +147,7 @@ def test_a_long_duration_is_taken(given, seconds):
     "given",
     [
         *(-1, -0.5, math.inf, -math.inf, math.nan, 1e300, 1e-9, 10**30, 10**400, 5j),
+        3_153_600_001,
         *("-5", "-5s", "inf", "nan", "1e3", "", " ", "soon", "5 weeks", "30M", "5s5"),
         *("0.0001ms", "9" * 400, True, False, [5], b"5", object()),
     ],
@@ -154,6 +159,7 @@ def test_what_is_no_duration_is_refused(name, given):
     assert repr(given) in message
     assert "duration" in message
     assert "30m" in message
+    assert message.endswith("; or 0") is (name in OR_ZERO)
 
 
 @pytest.mark.parametrize("name", DURATIONS + OR_NONE)
@@ -216,6 +222,12 @@ def test_what_is_no_switch_is_refused(name, given):
         ("max_size", "64KiB", 65536),
         ("max_size", "2 MiB", 2 << 20),
         ("max_size", "100b", 100),
+        ("max_size", 1, 1),
+        ("max_size", 2**40 - 1, 2**40 - 1),
+        ("wait_replicas", 0, 0),
+        ("wait_replicas", " 0 ", 0),
+        ("wait_replicas", 1, 1),
+        ("wait_replicas", "2", 2),
         ("cookie_name", "sid", "sid"),
         ("cookie_name", None, "__Host-sid"),
         ("cookie_samesite", "strict", "Strict"),
@@ -257,6 +269,8 @@ def test_lock_options_are_parsed():
     texts = " ".join(NODES), ",\n".join(NODES)
     for text in texts:
         assert build(lock="redlock", lock_nodes=text).lock_nodes == tuple(NODES)
+    five = (*NODES, "redis://d", "redis://e")
+    assert build(lock="redlock", lock_nodes=five).lock_nodes == five
 
 
 def test_objects_are_taken_as_they_are():
@@ -273,6 +287,24 @@ def test_objects_are_taken_as_they_are():
     assert config.lock is lock
     clients = [DeadRedis() for _ in range(3)]
     assert build(lock="redlock", lock_nodes=clients).lock_nodes == tuple(clients)
+
+
+def listen(_event):
+    """A function of one argument."""
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        (listen, listen),
+        ("builtins:print", print),
+        (" os.path:exists ", os.path.exists),
+        (None, None),
+        ("none", None),
+    ],
+)
+def test_a_function_is_taken_as_it_is_or_imported(given, expected):
+    assert build(on_event=given).on_event is expected
 
 
 def test_keywords_override_the_dict():
@@ -373,7 +405,9 @@ class Odd:
         ("lock_nodes", ["", [], NODES[:2], NODES[:1], [*NODES, "redis://d"], 5]),
         ("lock_nodes", [[*NODES[:2], NODES[0]], [1, 2, 3], URL]),
         ("max_size", [None, 0, -1, 1.5, "", "big", True, "-5", "5 gb", "1.5m", []]),
-        ("max_size", [math.inf, "9" * 5000]),
+        ("max_size", [math.inf, "9" * 5000, 2**40, "1048576m"]),
+        ("wait_replicas", [None, -1, "-1", 1.5, "many", True, False, "", " "]),
+        ("on_event", [5, "", "print", "math:pi", "math:nothing", "nowhere.at:all"]),
         ("cookie_name", ["", "a b", "a;b", "a=b", "a,b", "ü", "a\n", 5, "a\x00"]),
         ("cookie_samesite", ["loose", 5, True, "Lax; Secure"]),
         ("cookie_path", [None, "", "app", "/a;b", "/a\n", "/ü", 5, "/\x7f"]),
@@ -388,6 +422,21 @@ def test_a_wrong_value_is_refused_with_option_value_and_remedy(name, wrongs):
         is_secret = name in ("url", "client", "secret", "lock_nodes") and wrong
         assert ("the value given" if is_secret else repr(wrong)) in message
         assert message.partition("; use ")[2]
+
+
+@pytest.mark.parametrize(
+    ("name", "remedy"),
+    [
+        ("conflict", "use merge, raise or overwrite"),
+        ("on_gone", "use drop or raise"),
+        ("lock_scope", "use request, commit or manual"),
+        ("lock", "use none, single or redlock, or an object with acquire()"),
+        ("codec", "use json, msgpack or pickle, or an object with encode()"),
+        ("max_size", 'a whole number over 0 (65536) or with a unit ("64k", "1M")'),
+    ],
+)
+def test_a_refusal_says_all_that_would_do(name, remedy):
+    assert refused(name, "banana").endswith(f" {remedy}")
 
 
 @pytest.mark.parametrize("config", ["redis://x", [("url", URL)], 5, b"x"])
@@ -407,6 +456,7 @@ def test_a_config_that_is_no_mapping_is_refused(config):
         ({"lock": "single", "lock_nodes": NODES}, "lock_nodes"),
         ({"lock_methods": "POST"}, "lock_methods"),
         ({"lock_max_waiters": 5}, "lock_max_waiters"),
+        ({"lock": NoLock(), "lock_max_waiters": 5}, "lock_max_waiters"),
         (
             {"lock": "redlock", "lock_nodes": NODES, "lock_max_waiters": 5},
             "lock_max_waiters",
@@ -418,6 +468,11 @@ def test_a_config_that_is_no_mapping_is_refused(config):
         ({"cookie_name": "__Secure-x", "cookie_secure": False}, "cookie_secure"),
         ({"cookie_samesite": "None", "cookie_secure": False}, "cookie_samesite"),
         ({"cookie_partitioned": True, "cookie_secure": False}, "cookie_partitioned"),
+        ({"import_cookie": "sid"}, "import_cookie"),
+        ({"import_secret": "x"}, "import_secret"),
+        ({"import_prefix": "sess:"}, "import_prefix"),
+        ({"import_url": URL}, "import_url"),
+        ({"import_pickle": True}, "import_pickle"),
     ],
 )
 def test_a_contradiction_is_refused_by_name(options, name):
@@ -433,6 +488,17 @@ def test_nothing_at_all_is_too_little():
             Config.build(config)
 
 
+@pytest.mark.parametrize("nodes", [NODES[:1], NODES[:2], [*NODES, "redis://d"]])
+def test_too_few_masters_or_an_even_number_are_refused(nodes):
+    with pytest.raises(ConfigError, match="an odd number, 3 or more"):
+        build(lock="redlock", lock_nodes=nodes)
+
+
+def test_two_addresses_are_too_many():
+    with pytest.raises(ConfigError, match="either url or client, not both"):
+        Config.build(url=URL, client=DeadRedis())
+
+
 @pytest.mark.parametrize(
     "options",
     [
@@ -444,6 +510,7 @@ def test_nothing_at_all_is_too_little():
         {"lock": "single", "lock_methods": "POST", "lock_max_waiters": 5},
         {"lock": "redlock", "lock_nodes": NODES, "lock_methods": "POST"},
         {"lock": NoLock(), "lock_methods": "POST"},
+        {"import_from": "beaker", "import_pickle": True, "import_cookie": "b"},
     ],
 )
 def test_what_is_no_contradiction_is_taken(options):

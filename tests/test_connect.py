@@ -16,7 +16,13 @@ import redis.asyncio
 from conftest import Backend
 from servers import HOST, Cluster, Monitor, Sentinel, Server, free_port, wait_until
 
-from smartredis_wsgi import ConfigError, SessionStore, StoreUnavailable
+from smartredis_wsgi import (
+    ConfigError,
+    SessionStore,
+    SingleNodeLock,
+    StoreUnavailable,
+    connect,
+)
 from smartredis_wsgi.connect import client_for
 
 LOCKS = ["none", "single"]
@@ -140,6 +146,62 @@ def test_a_sentinel_url_serves(sentinel: Sentinel, server: Server, lock: str) ->
     ):
         live_through(store)
         assert len(list(second.scan_iter(match="session:*"))) == 2
+
+
+def test_a_sentinel_url_has_the_usual_port_and_database_where_it_names_none() -> None:
+    pool = client_for("redis+sentinel://a,b:5/mymaster", 1.0).connection_pool
+    pools = [each.connection_pool for each in pool.sentinel_manager.sentinels]
+    asked = [each.connection_kwargs for each in pools]
+    assert [(each["host"], each["port"]) for each in asked] == [("a", 26379), ("b", 5)]
+    assert pool.connection_kwargs["db"] == 0
+
+
+@pytest.mark.parametrize(
+    ("url", "expected"),
+    [
+        ("redis+sentinel://a/main/2", (None, None)),
+        ("redis+sentinel://:p%40ss@a/main/2", (None, "p@ss")),
+        ("redis+sentinel://a%3An:p%40ss@a/main/2", ("a:n", "p@ss")),
+        ("redis+sentinel://ann@a/main/2", ("ann", None)),
+    ],
+)
+def test_the_name_and_password_of_a_sentinel_url_are_not_for_the_sentinels(
+    url: str, expected: tuple[str | None, str | None]
+) -> None:
+    pool = client_for(url, 1.0).connection_pool
+    given = pool.connection_kwargs
+    assert (given.get("username"), given.get("password")) == expected
+    assert given["db"] == 2
+    for sentinel in pool.sentinel_manager.sentinels:
+        asked = sentinel.connection_pool.connection_kwargs
+        assert not asked.get("username")
+        assert not asked.get("password")
+
+
+class Recorded:
+    """In place of a Cluster's client: what it was made of."""
+
+    made = 0
+
+    def __init__(self, startup_nodes: list[Any], **options: Any) -> None:
+        Recorded.made += 1
+        self.nodes = [(node.host, node.port) for node in startup_nodes]
+        self.options = options
+
+
+def test_a_url_of_several_nodes_is_taken_apart_and_makes_one_client(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(connect, "RedisCluster", Recorded)
+    monkeypatch.setattr(Recorded, "made", 0)
+    client = client_for(f"rediss+cluster://ann:p%40ss@{HOST},{HOST}:5", 1.5)
+    assert Recorded.made == 0
+    assert client.nodes == [(HOST, 6379), (HOST, 5)]
+    options = client.options
+    assert Recorded.made == 1
+    assert (options["username"], options["password"]) == ("ann", "p@ss")
+    assert options["ssl"] is True
+    assert options["socket_timeout"] == options["socket_connect_timeout"] == 1.5
 
 
 def test_a_tls_sentinel_url_asks_the_sentinels_by_tls_too() -> None:
@@ -271,6 +333,15 @@ def test_making_a_store_connects_to_no_sentinel(
     SessionStore.from_config(url=url, lock="single")
     assert connections(sentinel) == before + 1
     assert server.running
+
+
+@pytest.mark.parametrize(("port", "is_near"), [(5, True), (4, False), (6, False)])
+def test_a_lock_that_is_handed_in_travels_with_what_has_the_same_address(
+    port: int, is_near: bool
+) -> None:
+    lock = SingleNodeLock(f"redis://{HOST}:{port}")
+    store = SessionStore.from_config(url=f"redis://{HOST}:5", lock=lock)
+    assert store._engine.near_lock is (lock if is_near else None)
 
 
 # -- what is refused -------------------------------------------------------------------

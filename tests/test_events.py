@@ -9,6 +9,7 @@ import re
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -330,12 +331,14 @@ def test_every_event_is_seen_in_some_scene() -> None:
 def test_an_event_has_a_handle_and_figures_and_nothing_that_is_secret(
     stage: Stage, scene: Callable[[Stage], None]
 ) -> None:
+    begun = time.monotonic()
     scene(stage)
+    whole = time.monotonic() - begun
     handles = {Address.of(session_id).handle for session_id in stage.ids}
     for name, handle, seconds, fields in stage.told:
         assert not handle if name in OF_NO_SESSION else handle in handles
         assert name in TIMED | {"unavailable"} or seconds is None
-        assert name not in TIMED or seconds >= 0
+        assert name not in TIMED or 0 <= seconds <= whole
         assert fields == COUNTED.get(name, fields)
     secrets = [session_id[-43:] for session_id in stage.ids]
     secrets += [Address.of(session_id).record[-64:] for session_id in stage.ids]

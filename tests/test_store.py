@@ -25,6 +25,7 @@ from smartredis_wsgi import (
     SessionTooLarge,
     StoreUnavailable,
 )
+from smartredis_wsgi import store as store_module
 from smartredis_wsgi.config import Config
 from smartredis_wsgi.fields import Changes, Number
 from smartredis_wsgi.store import (
@@ -834,6 +835,19 @@ def test_the_owner_is_told_of_what_is_alive(redis: redis_py.Redis) -> None:
     assert verbs.run(verbs.owner_of(OTHER)) == (Kind.ALIVE, "")
     verbs.run(verbs.destroy())
     assert verbs.run(verbs.owner_of()) == (Kind.DESTROYED, "")
+
+
+@pytest.mark.parametrize("ttl", [None, 1234.5])
+@pytest.mark.parametrize("owner", ["", "ann"])
+def test_what_is_loaded_tells_its_owner_and_its_own_ttl(
+    redis: redis_py.Redis, owner: str, ttl: float | None
+) -> None:
+    now, _ = redis.time()
+    tie = Tie(owner, (now + 5000) * 1000, binds=True) if owner else None
+    verbs = Verbs(redis).made({"a": b"1"}, ttl=ttl, tie=tie)
+    loaded = verbs.run(verbs.load())
+    assert (loaded.owner, loaded.own_ttl) == (owner, ttl)
+    assert (loaded.due, loaded.prolonged) == (0, False)
 
 
 def test_what_is_anothers_is_not_destroyed(redis: redis_py.Redis) -> None:
@@ -1970,3 +1984,12 @@ def store_key(client: Any) -> bytes:
     """The key of some session that is alive."""
     keys = client.scan_iter(match="session:*")
     return next(key for key in keys if client.type(key) == b"hash")
+
+
+def test_names_that_are_made_up_do_not_pile_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(store_module, "_MOST_TEXTS", 500)
+    texts = store_module._Texts()
+    for _ in range(2):
+        for n in range(1000):
+            assert texts[f"n{n}".encode()] == f"n{n}"
+        assert len(texts) == 500

@@ -38,7 +38,7 @@ TESTED_BY = {
     "fields.py": ["fields", "conflicts"],
     "store.py": [*_RECORDS, "owners", "events", "session"],
     "familiar.py": ["familiar"],
-    "engine.py": ["events", "session", "connect", "locks"],
+    "engine.py": ["connect", "events", "session", "locks"],
     "life.py": [*_SESSIONS, "round_trips", "middleware"],
     "hold.py": ["locks", "events", "acquire", "session"],
     "session.py": ["session", "rotation"],
@@ -84,6 +84,7 @@ STARTED = {
     "locks/redlock.py": ("redlock", "master"),
     "transport/any_client.py": ("cluster",),
     "wire.py": ("cluster",),
+    "connect.py": ("cluster", "master"),
 }
 """Of what tests need several servers for, what they need for a file."""
 
