@@ -1062,6 +1062,28 @@ def test_a_bind_after_a_rotation_whose_reply_was_lost_is_kept(
         assert is_alive(store, session.id)
 
 
+def test_a_bind_that_could_not_be_confirmed_is_confirmed_by_the_next_commit(
+    redis: redis_py.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = sessions(redis, max_per_owner=1)
+    first = bound(store)
+
+    def fail(*_: Any) -> None:
+        raise StoreUnavailable("just now")
+
+    with store.open() as session:
+        session["of"] = "us"
+        session.bind("ann")
+        with monkeypatch.context() as broken:
+            broken.setattr(Belonging, "confirm", fail)
+            with pytest.raises(StoreUnavailable):
+                session.save()
+        assert is_alive(store, first)
+        session.save()
+        assert not is_alive(store, first)
+        assert is_alive(store, session.id)
+
+
 @pytest.mark.parametrize("moment", ["enter", "confirm"])
 @pytest.mark.parametrize("on_gone", ["drop", "raise"])
 def test_who_is_logged_out_during_a_commit_hears_of_it(
