@@ -404,6 +404,12 @@ def test_who_comes_back_closes_one_that_is_idle_for_a_minute() -> None:
     assert idle.take(1062.0) is links[3]
 
 
+def test_one_that_is_idle_for_a_minute_is_closed_though_the_next_is_not() -> None:
+    idle = Idle()
+    links = given(idle, 1000.0, 1030.0, 1061.0)
+    assert [link.is_closed for link in links] == [True, False, False]
+
+
 def test_where_the_last_is_idle_for_a_minute_all_are_closed() -> None:
     idle = Idle()
     links = given(idle, 1000.0, 1001.0)
