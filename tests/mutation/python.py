@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import itertools
 from collections.abc import Iterator
 from functools import cache
@@ -48,6 +49,14 @@ def mutants(text: str) -> Iterator[str]:
                 continue
             if made is None:
                 break
-            if made not in seen:
+            if made not in seen and _is_python(made):
                 seen.add(made)
                 yield made
+
+
+def _is_python(text: str) -> bool:
+    try:
+        ast.parse(text)
+    except SyntaxError:
+        return False
+    return True
