@@ -85,8 +85,12 @@ def _count(value: Any) -> int:
 
 
 def _count_or_zero(value: Any) -> int:
-    is_zero = str(value).strip() == "0" and not isinstance(value, bool)
-    return 0 if is_zero else _count(value)
+    if str(value).strip() == "0" and not isinstance(value, bool):
+        return 0
+    try:
+        return _count(value)
+    except ValueError:
+        raise ValueError("a whole number, 0 or more") from None
 
 
 def _matching(pattern: re.Pattern[str], remedy: str) -> Callable[[Any], str]:

@@ -432,6 +432,7 @@ def test_a_wrong_value_is_refused_with_option_value_and_remedy(name, wrongs):
         ("lock_scope", "use request, commit or manual"),
         ("lock", "use none, single or redlock, or an object with acquire()"),
         ("codec", "use json, msgpack or pickle, or an object with encode()"),
+        ("wait_replicas", "a whole number, 0 or more"),
         ("max_size", 'a whole number over 0 (65536) or with a unit ("64k", "1M")'),
     ],
 )
