@@ -998,7 +998,7 @@ def test_who_knows_the_owner_before_ends_no_session_of_the_owner_now(
 def test_who_is_to_prolong_what_has_become_anothers_does_not_end_it(
     redis: redis_py.Redis, monkeypatch: pytest.MonkeyPatch, act: Any
 ) -> None:
-    store = sessions(redis, touch_every=0)
+    store = sessions(redis, touch_every=0, lock="single", lock_scope="commit")
     session_id = bound(store)
 
     def rebind() -> None:
@@ -1008,6 +1008,7 @@ def test_who_is_to_prolong_what_has_become_anothers_does_not_end_it(
     once_before(monkeypatch, Owners, "stay", rebind)
     with store.open(session_id) as session:
         act(session)
+        assert redis.keys("lock:*") == []
     assert is_alive(store, session_id)
     assert handles(store, "bob") == {handle_of(session_id)}
 
