@@ -288,6 +288,17 @@ def test_a_session_that_is_only_read_is_named_in_vary_and_nowhere_else(
         assert serve(app, cookie).headers == [*PLAIN, ("Vary", "Cookie")]
 
 
+def test_what_bears_a_cookie_is_not_to_be_stored_whatever_else_is_said_of_it(
+    redis: redis_py.Redis,
+) -> None:
+    def app(environ: Environ, start_response: Start) -> list[bytes]:
+        write(environ[SESSION])
+        start_response("200 OK", [*PLAIN, ("Age", "1"), ("Pragma", "x")])
+        return [b"ok"]
+
+    assert serve(checked(app, client=redis)).all("Cache-Control") == ["no-store"]
+
+
 def test_the_cookie_is_set_when_the_session_is_new(redis: redis_py.Redis) -> None:
     served = serve(checked(a_list(write), client=redis))
     (header,) = served.all("Set-Cookie")
@@ -640,6 +651,20 @@ def test_what_a_file_wrapper_that_is_a_function_made_comes_out_as_the_same_objec
     environ = environ_for(**{"wsgi.file_wrapper": file_of})
     body = SessionMiddleware(app, client=redis)(environ, Served().start_response)
     assert body is made[0]
+
+
+def test_where_the_server_has_no_file_wrapper_the_application_finds_none(
+    redis: redis_py.Redis,
+) -> None:
+    found: list[Any] = []
+
+    def app(environ: Environ, start_response: Start) -> Any:
+        found.append(environ.get("wsgi.file_wrapper"))
+        return a_list(write)(environ, start_response)
+
+    environ = environ_for(**{"wsgi.file_wrapper": None})
+    SessionMiddleware(app, client=redis)(environ, Served().start_response)
+    assert found == [None]
 
 
 class Body:
@@ -1762,18 +1787,23 @@ def test_the_cookie_that_counts_is_the_one_that_the_client_sent(
     ("status", "told"), [("500 Oops", "503"), ("503 Busy", "503"), ("404 No", "404")]
 )
 def test_an_error_page_of_our_own_error_is_a_503_if_it_was_a_500(
-    status: str, told: str
+    status: str, told: str, caplog: pytest.LogCaptureFixture
 ) -> None:
+    said: list[str] = []
+
     def app(environ: Environ, start_response: Start) -> list[bytes]:
         try:
             dict(environ[SESSION])
-        except StoreUnavailable:
+        except StoreUnavailable as error:
+            said.append(f"503: {error}")
             start_response(status, list(PLAIN), sys.exc_info())
         return [b"the page"]
 
     served = serve(checked(app, client=DeadRedis()), "a" * 59)
     assert served.status[:3] == told
-    assert (served.body == b"the page") == (status[:3] != "500")
+    is_ours = status[:3] == "500"
+    assert (served.body == b"the page") == (not is_ours)
+    assert (said == caplog.messages) == is_ours
 
 
 @pytest.mark.parametrize("name", ["Id", "_lives", "ids"])
