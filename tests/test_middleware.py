@@ -827,6 +827,36 @@ def test_a_write_method_freezes_the_session_after_its_first_call(
     assert stored(redis, served.new_cookie or "") == {"n": 1}
 
 
+def test_a_session_that_is_first_touched_after_the_headers_can_only_be_read(
+    redis: redis_py.Redis,
+) -> None:
+    def app(environ: Environ, start_response: Start) -> Iterator[bytes]:
+        start_response("200 OK", list(PLAIN))
+        yield b"a"
+        with pytest.raises(SessionFrozen):
+            environ[SESSION]["n"] = 1
+        assert environ[SESSION]["n"] == 7
+
+    served = serve(checked(app, inside=False, client=redis), a_session(redis))
+    assert served.body == b"a"
+
+
+def test_a_session_that_is_first_touched_after_a_failure_can_only_be_read(
+    redis: redis_py.Redis,
+) -> None:
+    kept: list[Session] = []
+
+    def app(environ: Environ, _: Start) -> list[bytes]:
+        kept.append(environ[SESSION])
+        raise ValueError("sorry")
+
+    with pytest.raises(ValueError, match="sorry"):
+        serve(checked(app, inside=False, client=redis), a_session(redis))
+    with pytest.raises(SessionFrozen):
+        kept[0]["n"] = 1
+    assert kept[0]["n"] == 7
+
+
 # -- rule 11: what is dropped, what stays --------------------------------------------
 
 
@@ -1804,6 +1834,22 @@ def test_an_error_page_of_our_own_error_is_a_503_if_it_was_a_500(
     is_ours = status[:3] == "500"
     assert (served.body == b"the page") == (not is_ours)
     assert (said == caplog.messages) == is_ours
+
+
+def test_an_answer_after_an_error_page_that_was_refused_is_a_503(
+    redis: redis_py.Redis,
+) -> None:
+    def app(_: Environ, start_response: Start) -> list[bytes]:
+        try:
+            raise StoreUnavailable("of another store")
+        except StoreUnavailable:
+            with suppress(StoreUnavailable):
+                start_response("500 Oops", list(PLAIN), sys.exc_info())
+        start_response("200 OK", list(PLAIN))
+        return [b"ok"]
+
+    served = serve(checked(app, inside=False, client=redis))
+    assert served.status[:3] == "503"
 
 
 @pytest.mark.parametrize("name", ["Id", "_lives", "ids"])

@@ -128,6 +128,11 @@ def lock_and_write(session: Session) -> None:
         session["seen"] = session["seen"] + 1
 
 
+def lock_and_destroy(session: Session) -> None:
+    with session.lock():
+        session.destroy()
+
+
 def lock_and_read(session: Session) -> None:
     with session.lock():
         read(session)
@@ -267,6 +272,7 @@ BY_SCOPE = {
         (destroy, 1),
         (lock_and_write, 2),
         (lock_and_read, 2),
+        (lock_and_destroy, 2),
     ],
 }
 SCOPED = [(scope, act, cost) for scope in BY_SCOPE for act, cost in BY_SCOPE[scope]]
