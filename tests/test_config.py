@@ -405,7 +405,7 @@ class Odd:
         ("lock_nodes", ["", [], NODES[:2], NODES[:1], [*NODES, "redis://d"], 5]),
         ("lock_nodes", [[*NODES[:2], NODES[0]], [1, 2, 3], URL]),
         ("max_size", [None, 0, -1, 1.5, "", "big", True, "-5", "5 gb", "1.5m", []]),
-        ("max_size", [math.inf, "9" * 5000, 2**40, "1048576m"]),
+        ("max_size", [math.inf, "9" * 5000, 2**40, 2**41, "1048576m"]),
         ("wait_replicas", [None, -1, "-1", 1.5, "many", True, False, "", " "]),
         ("on_event", [5, "", "print", "math:pi", "math:nothing", "nowhere.at:all"]),
         ("cookie_name", ["", "a b", "a;b", "a=b", "a,b", "ü", "a\n", 5, "a\x00"]),

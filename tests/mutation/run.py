@@ -81,6 +81,7 @@ TESTED_BY = {
 """The files that are mutated, and the test files that are to see it, fastest first."""
 
 STARTED = {
+    "config.py": ("redlock", "master", "cluster"),
     "locks/redlock.py": ("redlock", "master"),
     "transport/any_client.py": ("cluster",),
     "wire.py": ("cluster",),
