@@ -212,11 +212,12 @@ class Owners:
 def entries_in(flat: list[bytes]) -> list[Entry]:
     """What an index holds, field and value by turns; what is damaged is left out."""
     pairs = zip(flat[::2], flat[1::2], strict=True)
-    return [entry for slot, raw in pairs if (entry := _entry(slot.decode(), raw))]
+    return [entry for name, raw in pairs if (entry := _entry(name, raw))]
 
 
-def _entry(slot: str, raw: bytes) -> Entry | None:
+def _entry(name: bytes, raw: bytes) -> Entry | None:
     try:
+        slot = name.decode()
         _, _, _, created, used, names, note = raw.decode().split(" ", 6)
         all_names = tuple(slot + digest for digest in names.split(",") if digest)
         moments = int(created) / 1000, int(used) / 1000

@@ -455,7 +455,10 @@ def test_who_comes_where_many_are_takes_out_what_has_ended(
 def test_an_entry_that_is_damaged_is_left_out(redis: redis_py.Redis) -> None:
     store = sessions(redis)
     session_id = bound(store)
+    (entry,) = redis.hvals(index_of())
     redis.hset(index_of(), "{0123456789abcdef}", "\x00damaged")
+    redis.hset(index_of(), "{0123456789abcdee}", entry + b"\xff")
+    redis.hset(index_of(), b"\xff", entry)
     assert handles(store) == {handle_of(session_id)}
     assert store.destroy_owner("ann") == 1
 
