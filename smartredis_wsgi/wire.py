@@ -181,18 +181,18 @@ class Patience:
     _spent_at = 0.0
 
     def __init__(self, seconds: float) -> None:
-        self._all = self._left = seconds
+        self.whole = self._left = seconds
 
     @property
     def seconds(self) -> float:
-        if time.monotonic() - self._spent_at > self._all:
-            self._left = self._all
-        least = _SHORTLY * self._all if self._is_answered else 0.0
+        if time.monotonic() - self._spent_at > self.whole:
+            self._left = self.whole
+        least = _SHORTLY * self.whole if self._is_answered else 0.0
         return max(self._left, least)
 
     def spend(self, seconds: float, is_answered: bool) -> None:
         self._is_answered, self.is_whole = is_answered, False
-        if seconds > _AT_ONCE * self._all:
+        if seconds > _AT_ONCE * self.whole:
             self._left -= seconds
             self._spent_at = time.monotonic()
 
@@ -314,7 +314,7 @@ class Wire:
         self, commands: list[Command], patience: Patience, replicas: int
     ) -> list[Any]:
         begun = time.monotonic()
-        seconds = patience.seconds
+        seconds = patience.whole if patience.is_whole else patience.seconds
         if seconds <= 0:
             late = NotAsked("Redis took too long for one request; timeout")
             raise self._told(late)
