@@ -9,13 +9,16 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from enum import Enum
-from typing import Any, ClassVar, NoReturn
+from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 
 import redis
 from redis.backoff import NoBackoff
 from redis.client import Pipeline
 from redis.retry import Retry
 from servers import HOST, Server
+
+if TYPE_CHECKING:
+    import pytest
 
 Command = tuple[Any, ...]
 
@@ -138,6 +141,23 @@ class CustomRedis(redis.Redis):
 
     def execute_command(self, *words: Any, **options: Any) -> Any:
         return super().execute_command(*words, **options)
+
+
+def slow_connection(clock: pytest.MonkeyPatch, seconds: float) -> type:
+    """A kind of connection whose replies take so long each; all else takes no time.
+
+    `time.monotonic` says so from now on.
+    """
+    now = 0.0
+
+    class Slow(redis.Connection):
+        def read_response(self, *arguments: Any, **options: Any) -> Any:
+            nonlocal now
+            now += seconds
+            return super().read_response(*arguments, **options)
+
+    clock.setattr("time.monotonic", lambda: now)
+    return Slow
 
 
 class Stuffed(redis.Connection):

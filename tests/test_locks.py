@@ -28,7 +28,7 @@ import pytest
 import redis as redis_py
 import redis_lock
 from conftest import Backend
-from doubles import FlakyProxy, counting_client
+from doubles import FlakyProxy, counting_client, slow_connection
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 from servers import Cluster, Monitor, Server, wait_until
@@ -855,25 +855,16 @@ def test_two_dead_masters_of_five_are_not_missed(
 def test_a_master_has_no_longer_than_its_share_to_be_connected_to(
     three: list[Server], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    now = 0.0
-
-    class Slow(redis_py.Connection):
-        """Each step of its handshake is in time, and the whole is not."""
-
-        def read_response(self, *arguments: Any, **options: Any) -> Any:
-            nonlocal now
-            now += 0.02
-            return super().read_response(*arguments, **options)
-
-    monkeypatch.setattr("time.monotonic", lambda: now)
+    # Each step of its handshake is in time, and the whole is not.
+    kind = slow_connection(monkeypatch, 0.02)
     pools = [
         redis_py.ConnectionPool(
-            port=server.port, db=1, client_name="ann", connection_class=Slow
+            port=server.port, db=1, client_name="ann", connection_class=kind
         )
         for server in three
     ]
     Redlock([redis_py.Redis(connection_pool=pool) for pool in pools])
-    assert 0.15 <= now < 0.2
+    assert 0.15 <= time.monotonic() < 0.2
 
 
 def test_a_master_may_be_dead_from_the_start(

@@ -12,6 +12,7 @@ import socket
 import ssl
 import sys
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -22,7 +23,13 @@ from typing import Any
 import pytest
 import redis as redis_py
 import valkey
-from doubles import CountedRedis, CustomRedis, FlakyProxy, counting_client
+from doubles import (
+    CountedRedis,
+    CustomRedis,
+    FlakyProxy,
+    counting_client,
+    slow_connection,
+)
 from illness.groups import sessions_by_node
 from redis.backoff import ConstantBackoff, NoBackoff
 from redis.retry import Retry
@@ -389,8 +396,8 @@ class Spare:
 
 def given(idle: Idle, *times: float) -> list[Any]:
     links = [Spare() for _ in times]
-    for link, time in zip(links, times, strict=True):
-        idle.give(link, time)  # type: ignore[arg-type]
+    for link, since in zip(links, times, strict=True):
+        idle.give(link, since)  # type: ignore[arg-type]
     return links
 
 
@@ -1133,18 +1140,10 @@ def by_tls() -> tuple[ssl.SSLSocket, ssl.SSLSocket]:
 def test_a_link_by_its_connections_methods_has_one_deadline_for_all_replies(
     server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    now = 0.0
-
-    class Slow(redis_py.Connection):
-        def read_response(self, *arguments: Any, **options: Any) -> Any:
-            nonlocal now
-            now += 2.0
-            return super().read_response(*arguments, **options)
-
-    connection = Slow(port=server.port, socket_timeout=5.0, protocol=2)
+    kind = slow_connection(monkeypatch, 2.0)
+    connection = kind(port=server.port, socket_timeout=5.0, protocol=2)
     connection.connect()
     link = link_of(connection)
-    monkeypatch.setattr("smartredis_wsgi.transport.link.time.monotonic", lambda: now)
     assert link.ask([say(n) for n in range(3)]) == [b"0", b"1", b"2"]
     with pytest.raises(redis_py.TimeoutError):
         link.ask([say(n) for n in range(4)])
@@ -1233,24 +1232,15 @@ def test_replies_that_come_bit_by_bit_have_one_deadline(
 def test_a_connection_is_made_in_one_deadline(
     server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    now = 0.0
-
-    class Slow(redis_py.Connection):
-        """Each step of its handshake is in time, and the whole is not."""
-
-        def read_response(self, *arguments: Any, **options: Any) -> Any:
-            nonlocal now
-            now += 0.4
-            return super().read_response(*arguments, **options)
-
-    monkeypatch.setattr("smartredis_wsgi.transport.held.time.monotonic", lambda: now)
+    # Each step of its handshake is in time, and the whole is not.
+    kind = slow_connection(monkeypatch, 0.4)
     pool = redis_py.ConnectionPool(
-        port=server.port, db=1, client_name="ann", connection_class=Slow
+        port=server.port, db=1, client_name="ann", connection_class=kind
     )
     transport = transport_for(redis_py.Redis(connection_pool=pool), 1.0)
     with pytest.raises(redis_py.TimeoutError):
         transport.exchange([say("x")])
-    assert 1.0 <= now < 1.4
+    assert 1.0 <= time.monotonic() < 1.4
 
 
 def test_a_connection_that_dies_at_the_deadline_is_made_anew_in_no_time(

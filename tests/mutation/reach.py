@@ -25,7 +25,7 @@ def that_reach(lines: Collection[int], file: str, tests: Chosen) -> set[str] | N
     None: all, as what is run by an import belongs to no test.
     """
     data = _walked(tests)
-    reached = data.contexts_by_lineno(data_path(data, file))
+    reached = data.contexts_by_lineno(_data_path(data, file))
     found = set[str]()
     for line in lines:
         statement, function = _around(file, line)
@@ -38,7 +38,7 @@ def that_reach(lines: Collection[int], file: str, tests: Chosen) -> set[str] | N
     return found
 
 
-def data_path(data: CoverageData, file: str) -> str:
+def _data_path(data: CoverageData, file: str) -> str:
     """The name that the package's file had as it was run."""
     ends = f"/{PACKAGE.name}/{file}"
     return next((name for name in data.measured_files() if name.endswith(ends)), file)

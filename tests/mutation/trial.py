@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     import pytest
 
 SECONDS = 300.0
-MORE_SERVERS = ("cluster", "redlock", "master")
+_MORE_SERVERS = ("cluster", "redlock", "master")
 """What tests are named after that start several; left out where it is not asked for."""
 _OTHER_SERVERS = ("redis-6.2", "redis-7", "[memory", "memory]")
 _WORDS = (
@@ -46,11 +46,11 @@ class Chosen(NamedTuple):
 
     file: str
     servers: tuple[str, ...] = ()
-    """Of `MORE_SERVERS`, those that its tests may start."""
+    """Of `_MORE_SERVERS`, those that its tests may start."""
 
     @property
     def words(self) -> tuple[str, ...]:
-        left_out = *_OTHER_SERVERS, *(set(MORE_SERVERS) - set(self.servers))
+        left_out = *_OTHER_SERVERS, *(set(_MORE_SERVERS) - set(self.servers))
         chosen = " and ".join(f"not {name}" for name in sorted(left_out))
         return f"test_{self.file}.py", "-k", chosen
 
